@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""Port: run or reach a provider. One adapter per mode; imported only when a provider of that mode is configured."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from mcp_hangar.application.ports.connection import Connection
+from mcp_hangar.domain.provider import Provider
+
+
+class Launcher(Protocol):
+    async def launch(self, provider: Provider, instance: str) -> Connection:
+        """A connection over which nothing was said yet. `instance` is unique, for logs and process titles.
+
+        Raises `StartFailed` with `detail` and `fix` filled for a person. Leaves nothing behind if it raises or is
+        cancelled.
+        """
+
+    def logs(self, provider: str) -> list[str]:
+        """The newest lines the provider wrote to stderr (all its instances), oldest first; empty where there are none."""
+
+    async def close(self) -> None:
+        """End everything it launched."""
