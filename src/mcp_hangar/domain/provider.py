@@ -103,6 +103,8 @@ class RemoteLaunch:
     """`http://host:port` of an HTTP proxy, or empty: go there directly."""
     ca_file: str = ""
     """PEM bundle to trust instead of the system's."""
+    transport: str = "auto"
+    """`auto`, `streamable_http` or `legacy_sse`."""
     connect_timeout: float = 10.0
     first_byte_timeout: float = 0.0
     """Seconds until the response head must have come; 0: bounded by call_timeout only."""

@@ -10,7 +10,12 @@ from mcp_hangar.domain.provider import Provider
 
 
 class Launcher(Protocol):
-    async def launch(self, provider: Provider, instance: str) -> Connection:
+    def wires(self, provider: Provider) -> tuple[str, ...]:
+        """The wires this provider may speak, best first (`stdio`; `streamable_http`, `legacy_sse`). If it answers the
+        handshake on one with a 4xx that means "not here" (`TransportError` with fact `status` 400, 404, 405, 406, 415),
+        the next is tried."""
+
+    async def launch(self, provider: Provider, instance: str, wire: str) -> Connection:
         """A connection over which nothing was said yet. `instance` is unique, for logs and process titles.
 
         Raises `StartFailed` with `detail` and `fix` filled for a person. Leaves nothing behind if it raises or is
