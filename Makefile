@@ -40,8 +40,8 @@ setup: $(DEV) $(READY) $(DEMO) node ## install everything the tests use
 lint: $(DEV) ## ruff, SPDX lines, forbidden words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python scripts/check_spdx.py
-	$(BIN)/python scripts/check_words.py
+	$(BIN)/python -m scripts.check_spdx
+	$(BIN)/python -m scripts.check_words
 
 format: $(DEV) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -55,12 +55,12 @@ contracts: $(DEV) ## who may import whom
 
 docs: $(DEV) $(READY) $(DEMO) ## generated references are current; snippets and links hold
 	$(BIN)/python scripts/generate_reference.py --check
-	$(BIN)/python scripts/check_docs.py
+	$(BIN)/python -m scripts.check_docs
 
 check: lint types contracts docs test ## all of the above
 
 wheels: $(DEV) ## build both distributions and try them in clean environments
-	$(BIN)/python scripts/smoke_wheels.py
+	$(BIN)/python -m scripts.smoke_wheels
 
 constraints: ## newest versions the ranges allow, with hashes (needs uv: pip install uv)
 	scripts/make_constraints.sh
