@@ -82,7 +82,7 @@ class ClientCredentials:
 
     token_url: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     scope: str = ""
     resource: str = ""
 
@@ -90,14 +90,14 @@ class ClientCredentials:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubprocessLaunch:
     command: tuple[str, ...]
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     cwd: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteLaunch:
     url: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     auth: ClientCredentials | None = None
     proxy: str = ""
     """`http://host:port` of an HTTP proxy, or empty: go there directly."""

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: MIT
+"""`hangar config check | schema | show`: is the file right, what may it say, what is in effect.
+
+Exit status: 0 fine, 1 problems in the configuration, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mcp_hangar.domain.errors import ConfigError, ConfigProblem
+from mcp_hangar.server.config import Settings, find_config, json_schema, load
+from mcp_hangar.server.config import show as rendered
+from mcp_hangar.server.config_problems import excerpt
+from mcp_hangar.server.config_text import FILE_BYTES
+
+app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="The file; else HANGAR_CONFIG, ./hangar.yaml, ~/.config/hangar/."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+UnsafeOption = Annotated[
+    bool,
+    typer.Option("--unsafe-no-auth", help="Accept a listener off loopback without a token, as `hangar serve` would."),
+]
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False, unsafe_no_auth: UnsafeOption = False) -> None:
+    """Check the configuration whole; tell every problem with its place and a fix."""
+    settings = _settings(config, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
+    if as_json:
+        _print_json({"ok": True, "file": str(settings.file), "digest": settings.digest, "problems": []})
+        return
+    count = len(settings.providers)
+    print(f"{settings.file}: fine, {count} provider{'' if count == 1 else 's'}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of hangar.yaml, for editors."""
+    _print_json(json_schema())
+
+
+@app.command()
+def show(config: ConfigOption = None, as_json: JsonOption = False, unsafe_no_auth: UnsafeOption = False) -> None:
+    """Print the effective configuration: defaults filled in, secrets masked."""
+    settings = _settings(config, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
+    if as_json:
+        _print_json(dict(settings.shown))
+    else:
+        print(rendered(settings), end="")
+
+
+def _settings(config: str | None, *, as_json: bool, unsafe_no_auth: bool) -> Settings:
+    try:
+        path = find_config(config, os.environ, Path.cwd(), Path.home())
+        return load(path, os.environ, unsafe_no_auth=unsafe_no_auth)
+    except ConfigError as error:
+        _fail(error, as_json=as_json)
+
+
+def _fail(error: ConfigError, *, as_json: bool) -> NoReturn:
+    if as_json:
+        problems = [
+            {"file": one.file, "line": one.line, "column": one.column, "what": one.what, "fix": one.fix}
+            for one in error.problems
+        ]
+        _print_json({"ok": False, "problems": problems})
+    else:
+        print(described(error, with_lines=sys.stderr.isatty()), file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def described(error: ConfigError, *, with_lines: bool) -> str:
+    """The problems as a compiler tells them; `with_lines` adds the line and a caret. Secrets in the line are masked."""
+    parts: list[str] = []
+    for problem in error.problems:
+        parts.append(str(problem))
+        if with_lines and problem.line:
+            parts += _pointer(problem)
+    return "\n".join(parts)
+
+
+def _pointer(problem: ConfigProblem) -> list[str]:
+    try:
+        with Path(problem.file).open("rb") as file:
+            text = file.read(FILE_BYTES).decode("utf-8-sig", "replace")
+    except OSError:
+        return []
+    line, column = excerpt(text, problem.line, problem.column)
+    if not line.strip():
+        return []
+    # Tabs stay tabs, so that the caret stands below what it points at.
+    before = "".join(char if char == "\t" else " " for char in line[: column - 1])
+    return [f"    {line}", f"    {before}^"]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
