@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: MIT
+"""Read models folded from records: the newest events, the calls they tell of, and what each provider did.
+
+A local subscriber, in memory and bounded: what is asked for here is what people look at. Reads are plain functions,
+valid between two awaits of the loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from mcp_hangar.application.event_codec import Record
+from mcp_hangar.domain.errors import RequestError
+
+_CALLS_PER_BYTE: Final = 1 / 2048
+_PROVIDERS: Final = 10_000
+_OTHERS: Final = "(others)"
+
+
+class CallRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One call, from its admission to its end; `state` is `running`, `completed`, `failed` or `denied`."""
+
+    id: str
+    state: str
+    outcome: str = ""
+    """Of an ended call: `ok`, `tool_error`, `input_required`, `failed` or `denied`."""
+    provider: str = ""
+    method: str = ""
+    name: str = ""
+    caller: str = ""
+    caller_type: str = ""
+    tenant: str = ""
+    session: str = ""
+    session_source: str = ""
+    client: str = ""
+    era: str = ""
+    trace: str = ""
+    parent: str = ""
+    """For a provider's question: the call it belongs to."""
+    admitted_at: str = ""
+    ended_at: str = ""
+    seconds: float | None = None
+    policy: str = ""
+    """Which policy decided, where one did."""
+    reason: str = ""
+    code: str = ""
+    """Of a failed or denied call: the error its caller saw."""
+    detail: str = ""
+    result_bytes: int = 0
+    arguments_hash: str = ""
+    arguments_preview: str = ""
+    seq: int = 0
+    """Of the call's first record; sorts as calls began."""
+
+
+class ProviderCounts(msgspec.Struct):
+    """What one provider did since Hangar started."""
+
+    calls: int = 0
+    ok: int = 0
+    tool_errors: int = 0
+    failed: int = 0
+    denied: int = 0
+    running: int = 0
+    seconds: float = 0.0
+    """Sum over ended calls."""
+    refused_messages: int = 0
+    last_call_at: str = ""
+    last_error: str = ""
+    last_error_at: str = ""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Records that are asked for and no longer kept (or were another run's): from and to, both included."""
+
+    first: str
+    last: str
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    events: list[msgspec.Raw]
+    cursor: str
+    """Ask for what comes after it."""
+    gap: Gap | None = None
+
+
+class CallPage(msgspec.Struct, frozen=True):
+    calls: list[CallRow]
+    """Newest first."""
+    cursor: str = ""
+    """Ask for the older ones with it; empty: there are none."""
+
+
+class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Empty members match everything."""
+
+    provider: str = ""
+    method: str = ""
+    name: str = ""
+    outcome: str = ""
+    """An outcome, or the state `running`."""
+    caller: str = ""
+    session: str = ""
+    since: str = ""
+    """RFC 3339 in UTC, as records have it."""
+
+    def matches(self, row: CallRow) -> bool:
+        return (
+            (not self.provider or row.provider == self.provider)
+            and (not self.method or row.method == self.method)
+            and (not self.name or row.name == self.name)
+            and (not self.outcome or self.outcome in (row.outcome, row.state))
+            and (not self.caller or row.caller == self.caller)
+            and (not self.session or row.session == self.session)
+            and (not self.since or (row.ended_at or row.admitted_at) >= self.since)
+        )
+
+
+class _Facts(msgspec.Struct, kw_only=True):
+    """The members of a record that the views fold; all others are skipped unread."""
+
+    at: str = ""
+    provider: str = ""
+    method: str = ""
+    name: str = ""
+    call_id: str = ""
+    session_id: str = ""
+    caller: str = ""
+    tenant: str = ""
+    trace_id: str = ""
+    policy_id: str = ""
+    reason: str = ""
+    caller_type: str = ""
+    session_source: str = ""
+    client: str = ""
+    era: str = ""
+    parent: str = ""
+    outcome: str = ""
+    seconds: float | None = None
+    code: str = ""
+    detail: str = ""
+    result_bytes: int = 0
+    count: int = 1
+    arguments_hash: str = ""
+    arguments_preview: str = ""
+
+
+_read: Final = msgspec.json.Decoder(_Facts).decode
+
+
+class Views:
+    """Subscriber. `keep` bounds the bytes of records that are kept, and with them the number of calls."""
+
+    name = "views"
+    effects_outside = False
+
+    def __init__(self, *, epoch: str, keep: int) -> None:
+        self.epoch = epoch
+        self.counts: dict[str, ProviderCounts] = {}
+        self._keep = keep
+        self._most_calls = max(int(keep * _CALLS_PER_BYTE), 100)
+        self._records: list[Record] = []
+        self._start = 0  # records before it are forgotten, and cut off now and then
+        self._bytes = 0
+        self._newest = 0
+        self._calls: OrderedDict[str, CallRow] = OrderedDict()
+
+    async def see(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._records.append(record)
+            self._bytes += len(record.data)
+            self._newest = record.seq
+            fold = _FOLDS.get(record.type)
+            if fold is not None:
+                fold(self, record, _read(record.data))
+        self._forget()
+
+    async def close(self) -> None:
+        return None
+
+    # -- reads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def newest(self) -> str:
+        return f"{self.epoch}:{self._newest}"
+
+    @property
+    def oldest(self) -> str:
+        """The cursor of the oldest record that is kept; the newest's if none is."""
+        return f"{self.epoch}:{self._records[self._start].seq}" if self._start < len(self._records) else self.newest
+
+    def events(self, after: str = "", limit: int = 100) -> EventPage:
+        """The records after a cursor, oldest first; without one, the newest `limit`."""
+        kept = len(self._records) - self._start
+        if not after:
+            first = self._start + max(kept - limit, 0)
+            return self._page(first, limit, None)
+        epoch, seq = parse_cursor(after)
+        if epoch != self.epoch:
+            # Another run's: how far it came is not known here.
+            return self._page(self._start, limit, Gap(after, self.oldest))
+        if seq > self._newest:
+            raise RequestError("invalid_cursor")
+        first = bisect_right(self._records, seq, lo=self._start, key=lambda record: record.seq)
+        missing = self._records[first].seq - 1 if first < len(self._records) else self._newest
+        gap = Gap(f"{epoch}:{seq + 1}", f"{epoch}:{missing}") if missing > seq else None
+        return self._page(first, limit, gap)
+
+    def _page(self, first: int, limit: int, gap: Gap | None) -> EventPage:
+        found = self._records[first : first + limit]
+        cursor = f"{self.epoch}:{found[-1].seq}" if found else self.newest
+        return EventPage([msgspec.Raw(record.data) for record in found], cursor, gap)
+
+    def calls(self, where: CallFilter, before: str = "", limit: int = 100) -> CallPage:
+        """Calls that match, newest first."""
+        epoch, bound = parse_cursor(before) if before else (self.epoch, self._newest + 1)
+        if epoch != self.epoch:
+            raise RequestError("invalid_cursor")
+        found: list[CallRow] = []
+        for row in reversed(self._calls.values()):
+            if row.seq < bound and where.matches(row):
+                if len(found) == limit:
+                    return CallPage(found, f"{epoch}:{found[-1].seq}")
+                found.append(row)
+        return CallPage(found)
+
+    def call(self, id: str) -> CallRow | None:
+        return self._calls.get(id)
+
+    def events_of(self, call_id: str) -> list[msgspec.Raw]:
+        """The records of one call that are still kept, oldest first."""
+        row = self._calls.get(call_id)
+        if row is None:
+            return []
+        needle = b'"call_id":' + msgspec.json.encode(call_id)
+        first = bisect_right(self._records, row.seq - 1, lo=self._start, key=lambda record: record.seq)
+        found: list[msgspec.Raw] = []
+        for record in itertools.islice(self._records, first, None):
+            if needle in record.data:
+                found.append(msgspec.Raw(record.data))
+                if record.type in _ENDS:
+                    break
+        return found
+
+    # -- folds ------------------------------------------------------------------------------------------------------
+
+    def _call(self, record: Record, facts: _Facts, state: str) -> CallRow:
+        row = self._calls.get(facts.call_id)
+        if row is None:
+            row = CallRow(
+                id=facts.call_id,
+                state=state,
+                provider=facts.provider,
+                method=facts.method,
+                name=facts.name,
+                caller=facts.caller,
+                caller_type=facts.caller_type,
+                tenant=facts.tenant,
+                session=facts.session_id,
+                session_source=facts.session_source,
+                client=facts.client,
+                era=facts.era,
+                trace=facts.trace_id,
+                parent=facts.parent,
+                arguments_hash=facts.arguments_hash,
+                arguments_preview=facts.arguments_preview,
+                seq=record.seq,
+            )
+            self._calls[facts.call_id] = row
+            if len(self._calls) > self._most_calls:
+                self._calls.popitem(last=False)
+        row.state = state
+        row.policy = facts.policy_id or row.policy
+        row.reason = facts.reason or row.reason
+        return row
+
+    def _admitted(self, record: Record, facts: _Facts) -> None:
+        self._call(record, facts, "running").admitted_at = facts.at
+        counts = self._of(facts.provider)
+        counts.calls += 1
+        counts.running += 1
+        counts.last_call_at = facts.at
+
+    def _completed(self, record: Record, facts: _Facts) -> None:
+        row, counts = self._ended(record, facts, "completed", facts.outcome)
+        row.result_bytes = facts.result_bytes
+        if facts.outcome == "tool_error":
+            counts.tool_errors += 1
+        else:
+            counts.ok += 1
+
+    def _failed(self, record: Record, facts: _Facts) -> None:
+        _, counts = self._ended(record, facts, "failed", "failed")
+        counts.failed += 1
+        if facts.reason != "cancelled":
+            counts.last_error, counts.last_error_at = facts.detail or facts.code, facts.at
+
+    def _ended(self, record: Record, facts: _Facts, state: str, outcome: str) -> tuple[CallRow, ProviderCounts]:
+        row = self._call(record, facts, state)
+        row.outcome, row.ended_at, row.seconds = outcome, facts.at, facts.seconds
+        row.code, row.detail = facts.code, facts.detail
+        counts = self._of(row.provider)
+        if row.admitted_at:
+            counts.running = max(counts.running - 1, 0)
+        counts.seconds += facts.seconds or 0.0
+        return row, counts
+
+    def _denied(self, record: Record, facts: _Facts) -> None:
+        row = self._call(record, facts, "denied")
+        row.outcome, row.ended_at = "denied", facts.at
+        row.code, row.detail = facts.code, facts.detail
+        self._of(facts.provider).denied += 1
+
+    def _start_failed(self, record: Record, facts: _Facts) -> None:
+        counts = self._of(facts.provider)
+        counts.last_error, counts.last_error_at = facts.detail or facts.code, facts.at
+
+    def _message_refused(self, record: Record, facts: _Facts) -> None:
+        self._of(facts.provider).refused_messages += facts.count
+
+    def _of(self, provider: str) -> ProviderCounts:
+        counts = self.counts.get(provider)
+        if counts is None:
+            if len(self.counts) >= _PROVIDERS:
+                provider = _OTHERS
+            counts = self.counts.setdefault(provider, ProviderCounts())
+        return counts
+
+    def _forget(self) -> None:
+        while self._bytes > self._keep and self._start < len(self._records):
+            self._bytes -= len(self._records[self._start].data)
+            self._start += 1
+        if self._start > 1000 or self._start == len(self._records):
+            del self._records[: self._start]
+            self._start = 0
+
+
+_FOLDS: Final = {
+    "call.admitted": Views._admitted,
+    "call.completed": Views._completed,
+    "call.failed": Views._failed,
+    "call.denied": Views._denied,
+    "provider.start_failed": Views._start_failed,
+    "provider.message_refused": Views._message_refused,
+}
+_ENDS: Final = frozenset({"call.completed", "call.failed", "call.denied"})
+
+
+def parse_cursor(cursor: str) -> tuple[str, int]:
+    """`{epoch}:{seq}` -> its parts. Raises `RequestError("invalid_cursor")`."""
+    epoch, _, seq = cursor.rpartition(":")
+    if not epoch or not seq.isascii() or not seq.isdigit() or len(seq) > 18:
+        raise RequestError("invalid_cursor")
+    return epoch, int(seq)
