@@ -100,15 +100,13 @@ def real_servers() -> RealServers:
     return RealServers(**found)
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
+def make_repository(place: Path) -> Path:
     """A git repository with one commit, for mcp-server-git."""
-    folder = tmp_path / "repository"
+    folder = place / "repository"
     folder.mkdir()
     (folder / "README").write_text("A repository for one test.\n")
     who = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(place)}
     for step in (["init", "-q", "-b", "main"], ["add", "README"], [*who, "commit", "-q", "-m", "The first commit"]):
-        subprocess.run(
-            ["git", *step], cwd=folder, check=True, timeout=60, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        )
+        subprocess.run(["git", *step], cwd=folder, check=True, timeout=60, env=env)
     return folder

@@ -175,6 +175,21 @@ def wait_until_gone(mark: str, limit: float = STOP_LIMIT) -> list[int]:
     return left
 
 
+def lives(pid: int) -> bool:
+    """Whether it still runs; a zombie does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_until_none_lives(pids: Sequence[int], limit: float = STOP_LIMIT) -> list[int]:
+    """Those of `pids` that still run in the end."""
+    until = time.monotonic() + limit
+    while any(lives(pid) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    return [pid for pid in pids if lives(pid)]
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of one process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

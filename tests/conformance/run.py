@@ -215,7 +215,7 @@ def render(outcomes: Iterable[Outcome], expected: Expectations, node: Node) -> s
         "",
         "# Conformance",
         "",
-        f"What the official suite (`@modelcontextprotocol/conformance` {suite_version(node)}) says of Hangar. The suite",
+        f"What the official suite (`@modelcontextprotocol/conformance` {suite_version(node)}) says of Hangar. It",
         "stands where a client would, at Hangar's `/mcp`; behind Hangar is a provider that speaks one era only. So two",
         "runs stay within an era, and two cross it:",
         "",
