@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 
 async def messages(response: httpx.Response) -> AsyncIterator[Json]:
-    """The JSON-RPC messages of a response, be it JSON or an event stream."""
+    """The JSON-RPC messages of a response, be it JSON or an event stream. Keep hold of it: dropping it closes both."""
     if "text/event-stream" not in response.headers.get("content-type", ""):
         body = await response.aread()
         if body:
