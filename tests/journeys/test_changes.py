@@ -47,7 +47,7 @@ class Told:
 
 
 @asynccontextmanager
-async def listening(wire: ModernWire, wanted: Json) -> AsyncIterator[tuple[int | str, Told]]:
+async def listening(wire: Wire, wanted: Json) -> AsyncIterator[tuple[int | str, Told]]:
     async with wire.open("subscriptions/listen", {"notifications": wanted}, id="my-own-id") as (number, response):
         told = Told(messages(response))
         acknowledged = await told.next("notifications/subscriptions/acknowledged")

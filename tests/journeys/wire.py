@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -61,7 +61,7 @@ class Wire:
         self.http = httpx.AsyncClient(timeout=PATIENCE, headers=headers, limits=httpx.Limits(max_connections=None))
         self.last = 0
 
-    async def __aenter__(self) -> Wire:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -135,7 +135,7 @@ class LegacyWire(Wire):
         self.capabilities = capabilities or {}
         self.session = ""
 
-    async def __aenter__(self) -> LegacyWire:
+    async def __aenter__(self) -> Self:
         hello = {
             "protocolVersion": LEGACY,
             "capabilities": self.capabilities,
