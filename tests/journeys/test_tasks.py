@@ -57,7 +57,7 @@ async def test_a_modern_task_is_followed_to_its_result_and_is_nobody_elses(tmp_p
 @pytest.mark.node
 async def test_a_legacy_task_of_a_strangers_server_is_followed_to_its_result(node: Node, tmp_path: Path) -> None:
     provider = subprocess_provider([*node.package("mcp-server-everything"), "stdio"])
-    declared = {"tasks": {"list": {}, "cancel": {}, "requests": {}}}
+    declared: Json = {"tasks": {"list": {}, "cancel": {}, "requests": {}}}
     with house(tmp_path, {"everything": provider}) as hangar:
         async with LegacyWire(hangar.url, capabilities=declared) as wire:
             begun = await wire.call("everything__simulate-research-query", {"topic": "hangars"}, task={"ttl": 60000})
