@@ -361,7 +361,11 @@ class ConfigFile(Section):
     server: ServerSection = Field(default=ServerSection(), description="The listener, and who may come in.")
     state: StateSection = Field(default=StateSection(), description="What a restart must not forget.")
     providers: dict[str, ProviderSection] = Field(
-        default={}, description=f"The MCP servers, each under its name ({PROVIDER_NAME}; hangar is reserved)."
+        default={},
+        description=(
+            "The MCP servers, each under its name: lower-case letters, digits and '-', beginning with a letter, "
+            "at most 32. `hangar` is reserved."
+        ),
     )
     expose: ExposeSection = Field(default=ExposeSection(), description="What clients see at /mcp.")
     defaults: DefaultsSection = Field(
