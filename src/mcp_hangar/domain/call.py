@@ -80,6 +80,13 @@ class Call(msgspec.Struct, kw_only=True):
     """W3C traceparent of the caller, or empty."""
     client: str = ""
     """`name/version` as the client says; unverified, for the record only."""
+    client_info: msgspec.Raw | bytes = b"{}"
+    """The client's `Implementation` object, as it came; unverified."""
     log_level: str = ""
+    mirrored: list[tuple[bytes, bytes]] | None = None
+    """The request's HTTP headers where the modern era mirrors arguments in them; None on other wires."""
+    shown: str = ""
+    """The name as the client knows it, for errors; empty if it is the same."""
+    retried: bool = False
     prefixed: bool = True
     """Whether names in the answer carry the provider (door /mcp) or are plain (door /mcp/NAME)."""

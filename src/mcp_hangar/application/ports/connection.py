@@ -51,6 +51,9 @@ class Exchange(Protocol):
     async def next(self) -> Message:
         """The next message about this request; the last is its response. Raises a `HangarError` instead if it fails."""
 
+    def give(self, message: Message, size: int) -> None:
+        """An unrelated message that turned out to belong here: `next` yields it after what it already holds."""
+
     def fail(self, error: HangarError) -> None:
         """End it: `next` raises `error` at once. The provider is told (stream closed, or `notifications/cancelled`),
         unless it has answered already. Never blocks, may be called twice, from anywhere on the loop."""

@@ -90,6 +90,21 @@ def _refuse_duplicates(raw: Json, where: str) -> None:
         raise RequestError("duplicate_key", key=top.key, where=where)
 
 
+def read_strictly(raw: Json, where: str) -> Any:
+    """The whole value, for those who must look inside: a repeated key at any depth is refused."""
+
+    def pairs(items: list[tuple[str, Any]]) -> Any:
+        seen = dict(items)
+        if len(seen) != len(items):
+            raise RequestError("duplicate_key", key=_Repeated(items).key, where=where)
+        return seen
+
+    try:
+        return json.loads(bytes(raw), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("parse_error", detail=str(error)) from None
+
+
 class _Repeated:
     def __init__(self, items: list[tuple[str, Any]]) -> None:
         seen: set[str] = set()

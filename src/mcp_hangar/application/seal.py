@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""What Hangar hands to clients and wants back unchanged: request states, cursors, task ids.
+
+Sealed (AES-GCM), so that nobody reads or alters them, bound to who may use them, and dated.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE: Final = 12
+_contents = msgspec.json.Decoder(list[str])
+
+
+class Seal:
+    """`key`: 32 bytes. `now`: Unix time in seconds."""
+
+    def __init__(self, key: bytes, now: Callable[[], float]) -> None:
+        self._cipher = AESGCM(key)
+        self._now = now
+
+    def close(self, purpose: str, owner: str, contents: list[str], seconds: float = 0.0) -> str:
+        """A token for `owner` that says `contents`; valid for `seconds` (0: as long as the key)."""
+        expires = self._now() + seconds if seconds else 0.0
+        plain = msgspec.json.encode([repr(expires), *contents])
+        nonce = os.urandom(_NONCE)
+        sealed = nonce + self._cipher.encrypt(nonce, plain, self._bound(purpose, owner))
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+
+    def open(self, purpose: str, owner: str, token: str) -> list[str] | None:
+        """The contents; None if the token is forged, expired, for something else, or somebody else's."""
+        try:
+            sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            plain = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], self._bound(purpose, owner))
+            expires, *contents = _contents.decode(plain)
+        except (InvalidTag, binascii.Error, ValueError, UnicodeEncodeError, msgspec.DecodeError):
+            return None
+        if float(expires) and float(expires) < self._now():
+            return None
+        return contents
+
+    @staticmethod
+    def _bound(purpose: str, owner: str) -> bytes:
+        return f"{purpose}\0{owner}".encode()

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: MIT
+"""The modern era's mirrored headers: `Mcp-Method`, `Mcp-Name` and `Mcp-Param-*`, written for providers and checked
+against the body for clients (SEP-2243). Decisions read the body; a header that disagrees is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from mcp_hangar.domain.errors import RequestError
+
+_PLAIN: Final = re.compile(r"(?! )[\x20-\x7e]*(?<! )\Z")
+_SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=\Z", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_DECIMAL: Final = re.compile(r"-?[0-9]+(\.0+)?\Z")
+
+
+class HeaderParam(NamedTuple):
+    """An argument that a tool mirrors into `Mcp-Param-{token}`."""
+
+    path: tuple[str, ...]
+    token: str
+    type: str
+
+
+def encode_value(value: str) -> str:
+    """A header value: printable ASCII without edge blanks as it is, anything else in the base64 sentinel."""
+    if _PLAIN.match(value) and not _SENTINEL.match(value):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+def decode_value(value: str) -> str | None:
+    """The opposite of `encode_value`; None for a malformed sentinel."""
+    match = _SENTINEL.match(value)
+    if not match:
+        return value
+    try:
+        return base64.b64decode(match.group(1), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+def header_params(schema: Any) -> tuple[HeaderParam, ...] | None:
+    """The mirrored arguments of an input schema; None if an annotation is invalid (such a tool is not offered)."""
+    found: list[HeaderParam] = []
+    tokens: set[str] = set()
+    if not isinstance(schema, dict):
+        return ()
+    for path, node, reachable in _annotated(schema, (), True):
+        token, kind = node["x-mcp-header"], node.get("type")
+        if not reachable or not isinstance(token, str) or not _TOKEN.match(token) or token.lower() in tokens:
+            return None
+        if kind not in ("string", "integer", "boolean"):
+            return None
+        tokens.add(token.lower())
+        found.append(HeaderParam(path, token, kind))
+    return tuple(found)
+
+
+def _annotated(
+    node: Any, path: tuple[str, ...], reachable: bool
+) -> Iterator[tuple[tuple[str, ...], dict[str, Any], bool]]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _annotated(item, path, False)
+    if not isinstance(node, dict):
+        return
+    if "x-mcp-header" in node:
+        yield path, node, reachable and bool(path)
+    for key, child in node.items():
+        if key == "properties" and isinstance(child, dict):
+            for name, schema in child.items():
+                yield from _annotated(schema, (*path, name), reachable)
+        elif key not in ("default", "const", "enum", "examples", "x-mcp-header"):
+            yield from _annotated(child, path, False)
+
+
+def _at(arguments: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        if not isinstance(arguments, Mapping):
+            return None
+        arguments = arguments.get(key)
+    return arguments
+
+
+def _rendered(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    return None
+
+
+def param_lines(params: tuple[HeaderParam, ...], arguments: Mapping[str, Any]) -> bytes:
+    """The `Mcp-Param-*` header lines for a provider."""
+    lines = []
+    for path, token, _ in params:
+        rendered = _rendered(_at(arguments, path))
+        if rendered is not None:
+            lines.append(f"Mcp-Param-{token}: {encode_value(rendered)}\r\n")
+    return "".join(lines).encode("ascii")
+
+
+def check_params(
+    params: tuple[HeaderParam, ...], arguments: Mapping[str, Any], headers: list[tuple[bytes, bytes]]
+) -> None:
+    """Raise `RequestError("header_mismatch")` unless each mirrored argument and its header agree, or both are absent."""
+    for path, token, kind in params:
+        name = f"Mcp-Param-{token}"
+        lowered = name.lower().encode()
+        values = [value for key, value in headers if key == lowered]
+        argument, rendered = ".".join(path), _rendered(_at(arguments, path))
+        if len(values) > 1:
+            raise RequestError("header_mismatch", header=name, detail="it appears more than once")
+        if rendered is None:
+            if values:
+                raise RequestError("header_mismatch", header=name, detail=f"the argument {argument!r} is absent")
+            continue
+        if not values:
+            raise RequestError("header_mismatch", header=name, detail=f"it is missing beside the argument {argument!r}")
+        said = decode_value(values[0].decode("latin-1"))
+        if said is None:
+            raise RequestError("header_mismatch", header=name, detail="its base64 sentinel is malformed")
+        if said == rendered:
+            continue
+        value = _at(arguments, path)
+        if kind == "integer" and _DECIMAL.match(said) and not isinstance(value, bool) and len(said) < 400:
+            if isinstance(value, (int, float)) and int(said.partition(".")[0]) == value:
+                continue
+        raise RequestError("header_mismatch", header=name, detail=f"it differs from the argument {argument!r}")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""A client's message, read once: the envelope, the params and their `_meta`, one level each; arguments stay bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from mcp_hangar.domain.errors import RequestError
+from mcp_hangar.domain.mcp import envelope
+from mcp_hangar.domain.mcp.envelope import Members, Raw
+
+_ID: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9]{1,20})\Z')
+_members = msgspec.json.Decoder(Members)
+_text = msgspec.json.Decoder(str)
+_EMPTY: Final = Raw(b"")
+_VERSION: Final = Raw(b'"2.0"')
+
+
+class Request(msgspec.Struct):
+    """`id` is empty for a notification; `method` is empty for a response to a question of ours."""
+
+    id: bytes
+    method: str
+    params: Members
+    meta: Members
+    result: Raw = _EMPTY
+    error: Raw = _EMPTY
+
+
+def read_request(body: bytes, depth: int) -> Request:
+    """Raises `RequestError` for anything but one JSON-RPC message whose envelope, params and `_meta` are unambiguous.
+
+    Written flat, since every call passes here. Compact JSON with plain ASCII keys has exactly the computed length;
+    a repeated key, a blank or an escape only ever makes it longer, so equality proves that no key repeats, and only
+    what differs is looked at closely (`envelope.members`).
+    """
+    if body.count(b"{") + body.count(b"[") > depth and envelope.too_deep(body, depth):
+        raise RequestError("too_deep", limit=depth)
+    try:
+        if not body.isascii():
+            body.decode()
+        top = _members.decode(body)
+        if len(body) != sum(map(len, top)) + sum(map(len, top.values())) + 4 * len(top) + 1:
+            top = envelope.members(body, "the message")
+        method = _text.decode(top["method"]) if "method" in top else ""
+        params = meta = {}
+        raw = top.get("params", _EMPTY)
+        if len(raw):
+            params = _members.decode(raw)
+            if len(raw) != sum(map(len, params)) + sum(map(len, params.values())) + 4 * len(params) + 1:
+                params = envelope.members(raw, "params")
+            raw = params.get("_meta", _EMPTY)
+            if len(raw):
+                meta = _members.decode(raw)
+                if len(raw) != sum(map(len, meta)) + sum(map(len, meta.values())) + 4 * len(meta) + 1:
+                    meta = envelope.members(raw, "_meta")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(body, error) from None
+    id = bytes(top.get("id", _EMPTY))
+    if top.get("jsonrpc", _EMPTY) != _VERSION or (id and not _ID.match(id)):
+        raise _misshapen(top, id)
+    if not method:
+        if not id or ("result" not in top and "error" not in top):
+            raise RequestError("invalid_request", detail="it has neither a method nor a result for an id")
+        return Request(id, "", {}, {}, top.get("result", _EMPTY), top.get("error", _EMPTY))
+    return Request(id, method, params, meta)
+
+
+def _unreadable(body: bytes, error: Exception) -> RequestError:
+    if body.lstrip()[:1] == b"[":
+        return RequestError("batch_unsupported")
+    if isinstance(error, msgspec.ValidationError):
+        return RequestError("invalid_request", detail=f"{error}")
+    return RequestError("parse_error", detail=str(error))
+
+
+def _misshapen(top: Members, id: bytes) -> RequestError:
+    if top.get("jsonrpc", _EMPTY) != _VERSION:
+        return RequestError("invalid_request", detail='jsonrpc must be "2.0"')
+    return RequestError("invalid_request", detail="id must be a string or an integer")
+
+
+def peek_id(body: bytes) -> bytes:
+    """The id of a message that could not be accepted, for the error; empty if it cannot be told."""
+    try:
+        id = bytes(_members.decode(body).get("id", _EMPTY))
+    except (msgspec.DecodeError, RecursionError):
+        return b""
+    return id if _ID.match(id) else b""

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What may happen: every judge is asked, one deny wins, an error denies, and all abstaining allows.
+
+Judges are compiled when the configuration is loaded; on the call path `decide` is a loop over a tuple.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+
+from mcp_hangar.domain.call import Call
+from mcp_hangar.domain.contracts.policy import Effect, Judge, PolicyDecision
+from mcp_hangar.domain.provider import Provider, ToolRules
+
+_MOST_REMEMBERED = 4096
+
+
+def decide(call: Call, target: Provider, judges: tuple[Judge, ...]) -> PolicyDecision | None:
+    """The decision that denies, or None: the call may go on. The same answer is used for listing and for calling."""
+    for judge in judges:
+        try:
+            decision = judge.judge(call, target)
+        except Exception as error:  # a policy that fails denies; what failed is in the record
+            return PolicyDecision(
+                effect=Effect.deny,
+                policy=judge.name,
+                reason=f"The policy failed: {type(error).__name__}.",
+                way_out="Tell the operator; the policy has to be repaired.",
+            )
+        if decision is not None and decision.effect is not Effect.allow:
+            return decision
+    return None
+
+
+class ToolJudge:
+    """Core's own policy: the globs under `tools` of each provider. Deny wins; an empty allow means all."""
+
+    name = "tools"
+
+    def __init__(self, rules: dict[str, ToolRules]) -> None:
+        self._rules = {
+            provider: (_compile(rule.allow), _compile(rule.deny))
+            for provider, rule in rules.items()
+            if rule.allow or rule.deny
+        }
+        self._verdicts: dict[tuple[str, str], PolicyDecision | None] = {}
+
+    @property
+    def has_rules(self) -> bool:
+        return bool(self._rules)
+
+    def judge(self, call: Call, target: Provider) -> PolicyDecision | None:
+        if call.method != "tools/call" or target.name not in self._rules:
+            return None
+        key = (target.name, call.name)
+        try:
+            return self._verdicts[key]
+        except KeyError:
+            pass
+        if len(self._verdicts) >= _MOST_REMEMBERED:
+            self._verdicts.clear()
+        verdict = self._verdicts[key] = self._look(target.name, call.name)
+        return verdict
+
+    def _look(self, provider: str, tool: str) -> PolicyDecision | None:
+        allow, deny = self._rules[provider]
+        if deny is not None and deny.match(tool):
+            return self._deny(provider, "deny", f"The tool matches tools.deny of provider {provider}.")
+        if allow is not None and not allow.match(tool):
+            return self._deny(provider, "allow", f"The tool matches nothing in tools.allow of provider {provider}.")
+        return None
+
+    def _deny(self, provider: str, part: str, reason: str) -> PolicyDecision:
+        return PolicyDecision(
+            effect=Effect.deny,
+            policy=f"providers.{provider}.tools.{part}",
+            reason=reason,
+            way_out="Use another tool, or ask the operator to change the rule.",
+        )
+
+
+def _compile(globs: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(fnmatch.translate(glob) for glob in globs)) if globs else None
+
+
+def glob_matcher(globs: tuple[str, ...]) -> re.Pattern[str]:
+    """One pattern for many globs; matches nothing for none."""
+    return _compile(globs) or re.compile(r"(?!)")

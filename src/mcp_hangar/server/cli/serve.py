@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""`hangar serve`: read the configuration, build the house, open the doors, stay until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcp_hangar.domain.errors import ConfigError, HangarError
+
+EXIT_CONFIG = 1
+
+
+def serve(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="The configuration file; else HANGAR_CONFIG, ./hangar.yaml, ~/.config/hangar/."
+        ),
+    ] = None,
+    stdio: Annotated[bool, typer.Option("--stdio", help="Speak MCP on stdin and stdout instead of HTTP.")] = False,
+    unsafe_no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-no-auth", help="Listen beyond loopback without a token. Anyone who reaches it may call."
+        ),
+    ] = False,
+) -> None:
+    """Start Hangar and serve the configured providers."""
+    from mcp_hangar.server.bootstrap.serving import serve_http, serve_stdio
+    from mcp_hangar.server.config import find_config, load
+
+    try:
+        path = find_config(str(config) if config else None, os.environ, Path.cwd(), Path.home())
+        settings = load(path, os.environ, unsafe_no_auth=unsafe_no_auth)
+        run = serve_stdio if stdio else serve_http
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(settings, dict(os.environ)))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        raise typer.Exit(EXIT_CONFIG) from None
+    except HangarError as error:
+        print(f"{error.what} {error.why} {error.fix}", file=sys.stderr)
+        raise typer.Exit(EXIT_CONFIG) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # no wheel for this platform
+        return None
+    return uvloop.Loop

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""The HTTP front: uvicorn with httptools, told what uvicorn keeps to itself (pinned range, see pyproject.toml).
+
+A handler that awaits a provider does not learn that its client has left; `HangarProtocol` tells those who registered
+in `scope["state"]["leaving"]`. It also bounds the request head in bytes and in time, which uvicorn's httptools
+protocol does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mcp_hangar.application.proxy import Flight
+from mcp_hangar.domain.errors import ConfigError, ConfigProblem
+
+KEEP_ALIVE = 120
+HEAD_SECONDS = 20.0
+"""Seconds within which a request must be whole once its first byte has come."""
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class HangarProtocol(HttpToolsProtocol):
+    header_bytes = 32 * 1024
+    open_connections: set[HangarProtocol] = set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.leaving: dict[Flight | asyncio.Task[Any], None] = {}
+        self.app_state = {"leaving": self.leaving}
+        self.head = 0
+        self.since = 0.0
+        self.open_connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.cycle is None or self.cycle.response_complete:  # a head, or the start of one
+            self.head += len(data)
+            if not self.since:
+                self.since = time.monotonic()
+            before = self.cycle
+            super().data_received(data)
+            if self.cycle is not before:
+                self.head = 0
+            elif self.head > self.header_bytes:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+        else:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.open_connections.discard(self)
+        for each in list(self.leaving):
+            if isinstance(each, Flight):
+                each.cancel("The client has gone.")
+            else:
+                each.cancel()
+
+    @classmethod
+    def sweep(cls) -> None:
+        """Close connections whose request has been arriving for too long."""
+        now = time.monotonic()
+        for connection in list(cls.open_connections):
+            cycle = connection.cycle
+            if cycle is not None and not cycle.more_body:
+                connection.since = 0.0
+            elif connection.since and now - connection.since > HEAD_SECONDS:
+                connection.transport.close()
+
+
+class HangarServer(uvicorn.Server):
+    """Signals are the house's: it finishes calls before it lets go of the listener."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(app: Any, header_bytes: int) -> HangarServer:
+    protocol = type("BoundedProtocol", (HangarProtocol,), {"header_bytes": header_bytes})
+    return HangarServer(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `ConfigError` in words for a person."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise ConfigError([_cannot_listen(host, port, error)]) from None
+    listener.setblocking(False)
+    return listener
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigProblem:
+    where = f"{host}:{port}"
+    if error.errno == errno.EADDRINUSE:
+        return ConfigProblem(
+            what=f"Hangar cannot listen on {where}: something else does, maybe another Hangar.",
+            fix="Stop it, or set server.listen to another port (`hangar status` shows a Hangar that runs).",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ConfigProblem(
+            what=f"Hangar may not listen on {where}.",
+            fix="Ports below 1024 need rights; use a higher one in server.listen.",
+        )
+    return ConfigProblem(
+        what=f"Hangar cannot listen on {where}: {error.strerror or error}.",
+        fix="Set server.listen to an address of this machine.",
+    )

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+"""The agents' door on stdin and stdout (`hangar serve --stdio`): nothing but MCP on stdout, ever.
+
+The client's first request decides the era. It is one conversation: one legacy session, or a modern client whose
+requests each say who they are. Requests run side by side; answers go out as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Final
+
+import structlog
+
+from mcp_hangar.application.listing import Client
+from mcp_hangar.application.proxy import Flight
+from mcp_hangar.application.sessions import ClientSession
+from mcp_hangar.application.subscriptions import Ear, subscription_meta
+from mcp_hangar.domain.call import Caller, CallerType
+from mcp_hangar.domain.errors import HangarError, RequestError
+from mcp_hangar.domain.mcp import envelope
+from mcp_hangar.domain.mcp.envelope import Json, Message
+from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, MODERN_VERSIONS, PROTOCOL_VERSION, Era
+from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
+from mcp_hangar.server.errors import error_member, tool_refusal
+from mcp_hangar.server.mcp_methods import CALLS, Methods, ask_session, cancel, known_in, take_response
+
+log = structlog.get_logger(__name__)
+
+CONVERSATION: Final = "stdio"
+_CHUNK: Final = 256 * 1024
+MOST_AT_ONCE: Final = 256
+"""Requests under way at once; further ones are read when one has ended."""
+
+
+class StdioChannel:
+    def __init__(self, door: StdioDoor, ear: Ear | None) -> None:
+        self._door = door
+        self.ear = ear
+
+    async def notify(self, message: bytes) -> None:
+        await self._door.write(message)
+
+    async def ask(self, method: str, params: Json, seconds: float) -> Message:
+        if self._door.session is None:
+            raise RequestError("question_refused", method=method, detail="this client cannot be asked")
+        return await ask_session(self._door.session, method, params, seconds, self.notify)
+
+
+class StdioDoor:
+    def __init__(self, methods: Methods, *, body_bytes: int, depth: int) -> None:
+        self._methods, self._body_bytes, self._depth = methods, body_bytes, depth
+        self._caller = Caller(id="stdio", type=CallerType.anonymous)
+        self.session: ClientSession | None = None
+        self._flights: dict[bytes, Flight] = {}
+        self._listening: dict[bytes, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def run(self, stdin: int, stdout: int) -> None:
+        """Until the client closes stdin; what is under way then is cancelled."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=self._body_bytes + 1)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdin, "rb", 0))
+        transport, protocol = await loop.connect_write_pipe(
+            asyncio.streams.FlowControlMixin, os.fdopen(stdout, "wb", 0)
+        )
+        self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        try:
+            async for line in self._lines(reader):
+                await self._slots.acquire()
+                task = loop.create_task(self._handle(line), name="stdio request")
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+        finally:
+            for flight in list(self._flights.values()):
+                flight.cancel("The client has gone.")
+            for each in list(self._listening.values()):
+                each.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._slots.release()
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("stdio_request_failed", error=repr(task.exception()))
+
+    async def _lines(self, reader: asyncio.StreamReader) -> Any:
+        """Lines up to the bound; a longer one is skipped whole and answered with an error."""
+        pieces: list[bytes] = []
+        size, skipping = 0, False
+        while chunk := await reader.read(_CHUNK):
+            *whole, rest = chunk.split(b"\n")
+            for part in whole:
+                if skipping or size + len(part) > self._body_bytes:
+                    error = RequestError("body_too_large", limit=self._body_bytes)
+                    await self.write(envelope.error(b"", error_member(error, Era.legacy)))
+                else:
+                    line = b"".join([*pieces, part]).strip()
+                    if line:
+                        yield line
+                pieces, size, skipping = [], 0, False
+            size += len(rest)
+            if size > self._body_bytes:
+                pieces, skipping = [], True
+            elif not skipping:
+                pieces.append(rest)
+
+    async def write(self, message: bytes) -> None:
+        assert self._writer is not None
+        self._writer.write(message.replace(b"\n", b" ") + b"\n")
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            return  # the client has gone; the loop over its lines ends by itself
+
+    async def _handle(self, line: bytes) -> None:
+        era = Era.legacy if self.session is not None else Era.modern
+        try:
+            request = read_request(line, self._depth)
+            if not request.method:
+                if self.session is not None:
+                    take_response(self.session, request)
+                return
+            if not request.id:
+                return await self._notified(request)
+            if PROTOCOL_VERSION in request.meta or (self.session is None and request.method != "initialize"):
+                era = Era.modern
+                client = self._modern(request)
+            elif self.session is None:
+                era = Era.legacy
+                self.session, result = await self._methods.initialize(request, self._caller, "", self._tell)
+                self.session.listening = True
+                return await self.write(envelope.result(request.id, result))
+            else:
+                era = Era.legacy
+                client = self._methods.client_of(self.session)
+            if not known_in(request.method, era) or request.method == "initialize":
+                raise RequestError("method_not_found", method=request.method)
+            await self._answer(request, client)
+        except HangarError as error:
+            await self.write(envelope.error(peek_id(line), error_member(error, era)))
+
+    def _modern(self, request: Request) -> Client:
+        for key in (PROTOCOL_VERSION, CLIENT_CAPABILITIES):
+            if key not in request.meta:
+                raise RequestError("invalid_params", method=request.method, detail=f"_meta lacks {key}")
+        version = envelope.text(request.meta[PROTOCOL_VERSION])
+        if version not in MODERN_VERSIONS:
+            raise RequestError("version_unsupported", requested=version, supported=list(MODERN_VERSIONS))
+        if bytes(request.meta[CLIENT_CAPABILITIES])[:1] != b"{":
+            raise RequestError(
+                "invalid_params", method=request.method, detail=f"{CLIENT_CAPABILITIES} must be an object"
+            )
+        return self._methods.modern_client(request, self._caller, "", CONVERSATION)
+
+    async def _answer(self, request: Request, client: Client) -> None:
+        legacy = client.era is Era.legacy
+        if request.method == "subscriptions/listen":
+            return await self._listen(request, client)
+        if request.method not in CALLS:
+            result = await self._methods.answer(request, client, self.session if legacy else None)
+            return await self.write(envelope.result(request.id, result))
+        ear = self._methods.ear(self.session) if legacy and self.session is not None else None
+        call = self._methods.call_of(request, client, None)
+        flight = Flight(call, StdioChannel(self, ear))
+        self._flights[request.id] = flight
+        if legacy and self.session is not None:
+            self.session.flights[request.id] = flight
+        try:
+            answer = await self._methods.proxy.call(call, flight)
+            message = (
+                envelope.error(request.id, answer.error)
+                if len(answer.error)
+                else envelope.result(request.id, answer.result)
+            )
+        except HangarError as error:
+            refusal = tool_refusal(error, client.era) if call.method == "tools/call" else None
+            message = (
+                envelope.result(request.id, refusal)
+                if refusal is not None
+                else envelope.error(request.id, error_member(error, client.era))
+            )
+        finally:
+            self._flights.pop(request.id, None)
+            if self.session is not None:
+                self.session.flights.pop(request.id, None)
+        if flight.error is None:  # who cancelled expects no answer
+            await self.write(message)
+
+    async def _listen(self, request: Request, client: Client) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def deliver(method: str, params: dict[str, Json]) -> None:
+            self._spawn(self.write(envelope.notification(method, subscription_meta(request.id, params))))
+
+        ear = Ear(scope="", prefixed=client.prefixed, methods=set(), deliver=deliver)
+        honoured = await self._methods.listen(request, client, ear, StdioChannel(self, ear))
+        self._listening[request.id] = task
+        try:
+            acknowledged = subscription_meta(request.id, {"notifications": envelope.encode(honoured)})
+            await self.write(envelope.notification("notifications/subscriptions/acknowledged", acknowledged))
+            await asyncio.get_running_loop().create_future()  # until it is cancelled
+        except asyncio.CancelledError:
+            return
+        finally:
+            self._listening.pop(request.id, None)
+            await self._methods.deafen(ear)
+
+    async def _notified(self, request: Request) -> None:
+        id = bytes(request.params.get("requestId", b""))
+        if request.method == "notifications/cancelled":
+            if id in self._listening:
+                self._listening[id].cancel()
+            elif id in self._flights:
+                self._flights[id].cancel("The client cancelled it.")
+            elif self.session is not None:
+                cancel(self.session, request)
+        elif request.method == "notifications/roots/list_changed" and self.session is not None:
+            await self._methods.roots_changed(self.session)
+
+    def _tell(self, session: ClientSession, message: bytes) -> None:
+        self._spawn(self.write(message))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
