@@ -91,7 +91,7 @@ class StateFile:
         where = "FROM catalogue WHERE declaration = ? AND capabilities = ?"
 
         def read() -> bytes | None:
-            row = self._connection.execute(f"SELECT content {where}", (declaration, capabilities)).fetchone()  # noqa: S608  # a constant
+            row = self._connection.execute(f"SELECT content {where}", (declaration, capabilities)).fetchone()
             return None if row is None else bytes(row[0])
 
         return await self._thread.run(read)
