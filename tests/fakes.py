@@ -182,6 +182,8 @@ class FakeConnection:
     async def listen(self) -> None:
         self._still_there()
         self.listening += 1
+        if "listen" in self.server.deadly:
+            self.die()
 
     def set_version(self, version: str) -> None:
         self.versions.append(version)
