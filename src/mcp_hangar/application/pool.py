@@ -75,6 +75,9 @@ class Instance:
     provider a probe."""
     health: Health = field(default_factory=Health)
     probed: float = 0.0
+    """When it was last judged."""
+    last_answer: float = 0.0
+    """When it last answered a probe, in time or late. Not traffic: else each answer would spare the next probe."""
     error: HangarError | None = None
     """What ended it, if it ended by itself."""
 

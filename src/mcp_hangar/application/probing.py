@@ -84,7 +84,7 @@ class Prober:
             provider = instance.provider
             return missed(
                 in_flight=instance.in_flight,
-                unheard=now - instance.last_heard,
+                unheard=now - max(instance.last_heard, instance.last_answer),
                 call_timeout=provider.limits.call_timeout,
                 interval=provider.health.interval,
             )
@@ -107,7 +107,7 @@ class Prober:
             return Evidence.answered
         except HangarError:
             return Evidence.silent
-        instance.last_heard = self._clock()
+        instance.last_answer = self._clock()
         return Evidence.answered
 
     async def _give_up(self, instance: Instance) -> Evidence:
