@@ -57,12 +57,12 @@ async def test_a_second_start_finds_what_the_first_left(tmp_path: Path) -> None:
         await first.hold("git")
         await first.hold("git")
         await first.release("time")
-        await first.keep_catalogue("digest", "{}", b'{"tools":[]}')
+        first.put("digest", "{}", b'{"tools":[]}')
         token, key = first.admin_token, first.hash_key
     async with opened(tmp_path / "s") as second:
         assert await second.held() == {"git"}
-        assert await second.catalogue("digest", "{}") == b'{"tools":[]}'
-        assert await second.catalogue("digest", '{"roots":{}}') is None
+        assert second.get("digest", "{}") == b'{"tools":[]}'
+        assert second.get("digest", '{"roots":{}}') is None
         assert (second.admin_token, second.hash_key) == (token, key)
 
 
@@ -185,16 +185,16 @@ async def test_the_catalogue_cache_keeps_the_newest_within_its_bounds(
     monkeypatch.setattr(state_file, "CATALOGUE_BYTES", 4000)
     async with opened(tmp_path / "s") as state:
         for number in range(10):
-            await state.keep_catalogue(f"d{number}", "{}", b"small")
-        assert [await state.catalogue(f"d{number}", "{}") is not None for number in range(10)] == [False] * 5 + [
-            True
-        ] * 5
+            state.put(f"d{number}", "{}", b"small")
+        await state.held()  # the thread has come this far
+        assert [state.get(f"d{number}", "{}") is not None for number in range(10)] == [False] * 5 + [True] * 5
         for number in range(10, 16):
-            await state.keep_catalogue(f"d{number}", "{}", b"x" * 1000)
-        kept = [number for number in range(16) if await state.catalogue(f"d{number}", "{}") is not None]
-        assert kept == [12, 13, 14, 15]
-        await state.keep_catalogue("huge", "{}", b"x" * 1001)
-        assert await state.catalogue("huge", "{}") is None
+            state.put(f"d{number}", "{}", b"x" * 1000)
+        state.put("huge", "{}", b"x" * 1001)
+        await state.held()
+    async with opened(tmp_path / "s") as state:
+        assert [number for number in range(16) if state.get(f"d{number}", "{}") is not None] == [12, 13, 14, 15]
+        assert state.get("huge", "{}") is None
 
 
 @pytest.mark.parametrize("name", ["admin.token", "audit.key"])

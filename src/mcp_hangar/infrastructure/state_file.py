@@ -24,8 +24,8 @@ from mcp_hangar.domain.errors import Unavailable
 from mcp_hangar.infrastructure.writer_thread import WriterThread
 
 CATALOGUES: Final = 1000
-CATALOGUE_BYTES: Final = 64 * 1024 * 1024
-"""Both bound the catalogue cache; the longest unused go first."""
+CATALOGUE_BYTES: Final = 32 * 1024 * 1024
+"""Both bound the catalogue cache; the oldest go first."""
 _APPLICATION_ID: Final = 0x48414E47
 _VERSION: Final = 1
 _TABLES: Final = f"""
@@ -34,7 +34,7 @@ PRAGMA user_version = {_VERSION};
 CREATE TABLE identity (id TEXT NOT NULL);
 CREATE TABLE held (provider TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE catalogue (
-    declaration TEXT NOT NULL, capabilities TEXT NOT NULL, content BLOB NOT NULL, used REAL NOT NULL,
+    declaration TEXT NOT NULL, capabilities TEXT NOT NULL, content BLOB NOT NULL, kept REAL NOT NULL,
     PRIMARY KEY (declaration, capabilities)
 ) WITHOUT ROWID;
 """
@@ -62,8 +62,10 @@ class StateFile:
             detail = f"{error.filename or directory}: {error.strerror}"
             fix = "Give it to the user that Hangar runs as, free space on its disk, or set state.dir to another folder."
             raise refused(directory, detail, fix) from None
-        # Opened here, used on the writer thread only.
+        # From here on used on the writer thread only.
         self._connection = self._connect(self._database)
+        rows = self._connection.execute("SELECT declaration, capabilities, content FROM catalogue").fetchall()
+        self._catalogues = {(declaration, capabilities): bytes(content) for declaration, capabilities, content in rows}
         self._thread = WriterThread("state")
 
     async def close(self) -> None:
@@ -86,20 +88,16 @@ class StateFile:
 
     # -- catalogues ---------------------------------------------------------------------------------------------------
 
-    async def catalogue(self, declaration: str, capabilities: str) -> bytes | None:
-        """What was kept for a provider's declaration (its digest) and a capabilities key."""
-        where = "FROM catalogue WHERE declaration = ? AND capabilities = ?"
+    def get(self, declaration: str, capabilities: str) -> bytes | None:
+        """What was kept for a provider's declaration (its digest) and a capabilities key. Read at start: no waiting."""
+        return self._catalogues.get((declaration, capabilities))
 
-        def read() -> bytes | None:
-            row = self._connection.execute(f"SELECT content {where}", (declaration, capabilities)).fetchone()
-            return None if row is None else bytes(row[0])
-
-        return await self._thread.run(read)
-
-    async def keep_catalogue(self, declaration: str, capabilities: str, content: bytes) -> None:
-        if len(content) > CATALOGUE_BYTES // 4:
-            return  # a catalogue of that size is asked for anew at each start
-        await self._thread.run(lambda: self._keep(declaration, capabilities, content))
+    def put(self, declaration: str, capabilities: str, data: bytes) -> None:
+        """Kept soon; a catalogue that is lost in between is only asked for again."""
+        if len(data) > CATALOGUE_BYTES // 4:
+            return
+        self._catalogues[declaration, capabilities] = data
+        self._thread.post(lambda: self._keep(declaration, capabilities, data), "catalogue")
 
     def _keep(self, declaration: str, capabilities: str, content: bytes) -> None:
         with self._connection as connection:
@@ -107,13 +105,15 @@ class StateFile:
                 "INSERT OR REPLACE INTO catalogue VALUES (?, ?, ?, ?)",
                 (declaration, capabilities, content, time.time()),
             )
-            connection.execute(
+            gone = connection.execute(
                 "DELETE FROM catalogue WHERE (declaration, capabilities) IN (SELECT declaration, capabilities FROM ("
                 " SELECT declaration, capabilities, row_number() OVER newest AS number,"
-                " sum(length(content)) OVER newest AS size FROM catalogue WINDOW newest AS (ORDER BY used DESC))"
-                " WHERE number > ? OR size > ?)",
+                " sum(length(content)) OVER newest AS size FROM catalogue WINDOW newest AS (ORDER BY kept DESC))"
+                " WHERE number > ? OR size > ?) RETURNING declaration, capabilities",
                 (CATALOGUES, CATALOGUE_BYTES),
-            )
+            ).fetchall()
+        for key in gone:
+            self._catalogues.pop(key, None)
 
     async def _write(self, statement: str, *values: object) -> None:
         def write() -> None:

@@ -12,7 +12,11 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -21,7 +25,7 @@ class WriterThread:
     """`run` is for the loop, and callers wait for their job, so the queue is as long as callers are many."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -29,8 +33,19 @@ class WriterThread:
         """Does it over there; returns or raises here what it does. Cancelling stops the waiting, not the job."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Job(do, loop, done))
+        self._jobs.put(_Job(do, loop, done).run)
         return await done
+
+    def post(self, do: Callable[[], object], what: str) -> None:
+        """Does it over there, some time; nobody waits, so a failure is logged."""
+
+        def work() -> None:
+            try:
+                do()
+            except Exception:  # the thread must survive; what was lost is named
+                log.exception("background_write_failed", what=what)
+
+        self._jobs.put(work)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Ends the thread after the jobs that were given to it, but waits no longer than `timeout` seconds."""
@@ -45,7 +60,7 @@ class WriterThread:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job.run()
+            job()
 
 
 class _Job(Generic[T]):
