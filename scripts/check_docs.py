@@ -4,7 +4,7 @@
 A block's language decides how it is read: `json`, `yaml` and `toml` must parse, `python` must compile, `bash` must have
 valid syntax; `text` and `console` are shown as they are. A second word asks for more:
 
-- `yaml config`: `hangar config check` accepts it as a configuration.
+- `yaml config`: `hangar config check` accepts it as a configuration, with the variables it names set.
 - `bash run`, `python run`: it is executed in a scratch folder and must succeed.
 - `console run`: each line after `$ ` is executed, and what it prints must equal the lines below it. `…` stands for
   anything within a line, a line of only `…` for any lines.
@@ -179,6 +179,7 @@ def execute(block: Block, env: dict[str, str], cwd: Path) -> None:
     match block.info:
         case "yaml config":
             (cwd / "hangar.yaml").write_text(block.text)
+            env = {name: "example" for name in re.findall(r"\$\{(\w+)\}", block.text)} | env
             run(["hangar", "config", "check", "--config", str(cwd / "hangar.yaml")], cwd=cwd, env=env)
         case "bash run":
             run(["bash", "-euo", "pipefail", "-c", block.text], cwd=cwd, env=env)
