@@ -307,6 +307,22 @@ async def test_a_provider_that_turned_legacy_never_serves_two_callers_from_one_s
     assert len(world.launcher.open) == 2
 
 
+async def test_callers_who_find_at_once_that_a_provider_turned_modern_share_one_instance() -> None:
+    eras = [LEGACY]
+    world = World(lambda wire: Server(eras[-1]))
+    provider = a_provider(mode=Mode.remote, sharing=Sharing.per_session)
+    both = [await world.ready(provider, conversation=name) for name in ("1", "2")]
+    for instance in both:
+        fake(instance).die()
+    eras.append(MODERN)
+    world.now += 100
+    ada, bob = await asyncio.gather(*(world.ready(provider, conversation=name) for name in ("1", "2")))
+    assert ada is bob
+    await settle()
+    assert world.launcher.open == [ada.connection]
+    assert list(world.instances.warm.values()) == [ada]
+
+
 # -- limits
 
 
@@ -324,6 +340,33 @@ async def test_at_the_limit_the_longest_idle_instance_ends_before_the_new_one_st
     assert world.gone == [(bob.id, None)]
     assert world.launcher.most == 2
     assert set(world.instances.warm.values()) == {ada, await eve}
+
+
+async def test_what_is_still_ending_takes_its_place_until_it_has_ended() -> None:
+    world, provider = World(), a_provider(instances=1, idle_ttl=60)
+    gate = fake(await world.ready(provider, "ada")).closing_gate = asyncio.Event()
+    await world.instances.sweep_once(world.now + 60)
+    bob = asyncio.create_task(world.ready(provider, "bob"))
+    await settle()
+    assert len(world.launcher.launched) == 1
+    with pytest.raises(Denied):
+        await world.ready(provider, "eve")
+    gate.set()
+    await bob
+
+
+async def test_a_place_that_was_promised_to_a_start_that_ended_is_not_given_away_twice() -> None:
+    world, provider = World(), a_provider(instances=1, sharing=Sharing.per_session)
+    gate = fake(await world.ready(provider, conversation="1")).closing_gate = asyncio.Event()
+    second = asyncio.create_task(world.ready(provider, conversation="2"))
+    await settle()
+    world.instances.forget("2")
+    third = asyncio.create_task(world.ready(provider, conversation="3"))
+    await settle()
+    assert len(world.launcher.launched) == 1
+    gate.set()
+    assert (await third).id == "time-3"
+    assert isinstance((await asyncio.gather(second, return_exceptions=True))[0], CallCancelled)
 
 
 @pytest.mark.parametrize("busy", ["in_flight", "pinned"])

@@ -24,10 +24,19 @@ conversations = st.sampled_from(["1", "2", "3"])
 pick = st.integers(0, 10**6)
 
 
+class StillLoop(asyncio.SelectorEventLoop):
+    """A loop whose time passes only when it is told, so that the same steps always do the same."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
 class Lives(RuleBasedStateMachine):
     @initialize(sharing=st.sampled_from(Sharing), mode=st.sampled_from(Mode))
     def begin(self, sharing: Sharing, mode: Mode) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = StillLoop()
         self.now = 0.0
         self.era = Era.legacy
         self.launcher = FakeLauncher(lambda wire: Server(self.era))
@@ -53,8 +62,10 @@ class Lives(RuleBasedStateMachine):
 
         async def step() -> Any:
             outcome = work() if work else None
-            for _ in range(40):
-                await asyncio.sleep(0)
+            for _ in range(2):
+                for _ in range(30):
+                    await asyncio.sleep(0)
+                self.loop.now += 0.05
             return outcome
 
         outcome = self.loop.run_until_complete(step())
@@ -106,12 +117,23 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def hold_launches(self) -> None:
-        self.launcher.gate = asyncio.Event()
+        self.launcher.gate = self.launcher.gate or asyncio.Event()
 
     @precondition(lambda self: self.launcher.gate)
     @rule()
     def let_launches_go(self) -> None:
         gate, self.launcher.gate = self.launcher.gate, None
+        assert gate is not None
+        self.run(gate.set)
+
+    @rule()
+    def hold_ends(self) -> None:
+        self.launcher.slow_to_close = self.launcher.slow_to_close or asyncio.Event()
+
+    @precondition(lambda self: self.launcher.slow_to_close)
+    @rule()
+    def let_ends_go(self) -> None:
+        gate, self.launcher.slow_to_close = self.launcher.slow_to_close, None
         assert gate is not None
         self.run(gate.set)
 
@@ -171,7 +193,7 @@ class Lives(RuleBasedStateMachine):
     def a_call_keeps_its_instance_unless_it_dies(self) -> None:
         for instance in self.calls:
             assert isinstance(instance.connection, FakeConnection)
-            assert not instance.connection.closed.is_set() or instance.connection.dead is not None
+            assert not instance.connection.closes or instance.connection.dead is not None
 
     @invariant()
     def what_is_held_does_not_serve(self) -> None:
@@ -208,8 +230,10 @@ class Lives(RuleBasedStateMachine):
     def end(self) -> None:
         if self.launcher.gate is not None:
             self.launcher.gate.set()
-        self.loop.run_until_complete(self.instances.close())
-        self.run()
+        if self.launcher.slow_to_close is not None:
+            self.launcher.slow_to_close.set()
+        closing = self.run(lambda: self.loop.create_task(self.instances.close()))
+        assert closing.done()
         assert self.launcher.open == []
         assert self.instances.warm == {}
         for task in (*self.waiting, *self.errands):

@@ -523,9 +523,9 @@ class Instances:
         except HangarError as failure:
             log.warning("ending an instance failed", provider=pool.provider.name, instance=id, error=str(failure))
 
-    def _stop(self, pool: Pool) -> set[asyncio.Task[Any]]:
+    def _stop(self, pool: Pool) -> list[asyncio.Task[Any]]:
         """Begin to end everything of it; what is answered are the starts that were cut short."""
-        cut = {place.starting for place in pool.places.values() if place.starting is not None}
+        cut = [place.starting for place in pool.places.values() if place.starting is not None]
         for task in cut:
             task.cancel()
         for place in list(pool.places.values()):
@@ -534,10 +534,10 @@ class Instances:
         return cut
 
     async def _stopped(self, pools: list[Pool]) -> None:
-        cut = {task for pool in pools for task in self._stop(pool)}
+        cut = [task for pool in pools for task in self._stop(pool)]
         if cut:
             await asyncio.wait(cut)
-        closing = {task for pool in pools for task in pool.closing}
+        closing = [task for pool in pools for task in pool.closing]
         if closing:
             await asyncio.wait(closing)
 
