@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -130,7 +129,7 @@ class Catalogue:
         self._expires.pop(instance.id, None)
         self._refreshed.pop(instance.id, None)
         for tasks in (self._loading, self._reloads):
-            task: asyncio.Task[Any] | None = tasks.pop(instance.id, None)  # type: ignore[attr-defined]
+            task: asyncio.Task[Any] | None = tasks.pop(instance.id, None)
             if task is not None:
                 task.cancel()
 

@@ -21,6 +21,7 @@ from mcp_hangar.application.ids import ids, new_call_id
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.ports.connection import Exchange, Outgoing
 from mcp_hangar.application.questions import MOST_ROUNDS, Questions
+from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import Call
 from mcp_hangar.domain.contracts.policy import PolicyDecision
@@ -41,6 +42,7 @@ from mcp_hangar.domain.mcp.catalogue import PROMPTS, TOOLS, Item
 from mcp_hangar.domain.mcp.envelope import Json, Message
 from mcp_hangar.domain.mcp.eras import Era
 from mcp_hangar.domain.mcp.headers import check_params, param_lines
+from mcp_hangar.domain.mcp.tasks import ALL_METHODS, rename_tasks
 from mcp_hangar.domain.policy import decide, glob_matcher
 from mcp_hangar.domain.provider import Mode, Provider, Sharing, SubprocessLaunch
 
@@ -132,6 +134,7 @@ class Proxy:
         instances: Instances,
         catalogue: Catalogue,
         questions: Questions,
+        seal: Seal,
         log: EventLog,
         own: dict[str, Own],
         subscribe: Callable[[Call, Flight, Instance], Awaitable[Answer]],
@@ -142,6 +145,7 @@ class Proxy:
         self._instances, self._warm = instances, instances.warm
         self._catalogue, self._offers = catalogue, catalogue.offers
         self.questions = questions
+        self._seal = seal
         self._log = log
         self._own = own
         self._subscribe = subscribe
@@ -302,7 +306,7 @@ class Proxy:
     # -- what only some calls need
 
     async def _prepare(self, call: Call, flight: Flight, target: Provider, fleet: Fleet) -> Way:
-        """Whatever it takes until the call can be forwarded. What it raises is recorded as a denial: nothing was sent."""
+        """Whatever it takes until the call can be forwarded. What it raises is recorded here: nothing was sent."""
         try:
             return await self._find_way(call, flight, target, fleet)
         except HangarError as error:
@@ -329,6 +333,8 @@ class Proxy:
             instance = await self._start(call, flight, target)
             if self.fleet is not fleet or self.stopping:
                 self._judge_again(call)
+        if call.task:
+            self._judge_task(call, target, fleet)
         item = await self._item(call, instance)
         way = Way(instance, item)
         if item is not None and item.headers:
@@ -360,6 +366,12 @@ class Proxy:
         instance = await self._instances.ready(target, key, deadline)
         await self._catalogue.load(instance)
         return instance
+
+    def _judge_task(self, call: Call, target: Provider, fleet: Fleet) -> None:
+        """What follows up on a task is judged as the call that began it: its result arrives here."""
+        began = msgspec.structs.replace(call, method="tools/call", name=call.task)
+        if decide(began, target, fleet.judges) is not None:
+            raise unknown(call)
 
     def _judge_again(self, call: Call) -> None:
         """A cold start made the call wait, and what governs it changed meanwhile."""
@@ -436,6 +448,8 @@ class Proxy:
             if offer is not None:
                 for uri in bridge.linked_uris(result):
                     offer.remember(uri)
+            if answer.outcome == "task" or "task" in call.params or call.task:
+                return Answer(rename_tasks(answer.result, self.task_namer(call)), b"", answer.outcome)
             return answer
         if instance.era is Era.legacy:  # a parked call's; made by us
             return answer
@@ -459,6 +473,11 @@ class Proxy:
         raise ProtocolError(
             "provider_protocol", provider=call.provider, detail=f"It asked for input more than {MOST_ROUNDS} times."
         )
+
+    def task_namer(self, call: Call) -> Callable[[str], str]:
+        """From a provider's task ids to what this caller knows them by."""
+        tool = call.task or call.name
+        return lambda id: self._seal.name("task", call.caller.id, [call.provider, id, tool])
 
     async def _failed(
         self, call: Call, flight: Flight, target: Provider, item: Item | None, error: HangarError, started: float
@@ -522,6 +541,9 @@ OWN: Final = Provider(name="hangar", mode=Mode.subprocess, launch=SubprocessLaun
 """Hangar itself, as the target of calls to its own tools. Never launched."""
 
 
+_TASK_CODES: Final = dict.fromkeys(ALL_METHODS, "unknown_task")
+
+
 def admitted(call: Call, at: float) -> CallAdmitted:
     return CallAdmitted(
         at=at,
@@ -543,5 +565,7 @@ def admitted(call: Call, at: float) -> CallAdmitted:
 
 def unknown(call: Call) -> RequestError:
     """How the unknown is answered; also what a caller may not know of."""
-    code = {"tools/call": "unknown_tool", "prompts/get": "unknown_prompt"}.get(call.method, "unknown_resource")
+    code = {"tools/call": "unknown_tool", "prompts/get": "unknown_prompt", **_TASK_CODES}.get(
+        call.method, "unknown_resource"
+    )
     return RequestError(code, name=call.shown or call.name)

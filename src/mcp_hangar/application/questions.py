@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-
 from mcp_hangar.application.event_log import EventLog
 from mcp_hangar.application.ids import new_call_id
 from mcp_hangar.application.instances import Instance
@@ -77,7 +76,7 @@ class Questions:
     async def converse(
         self, call: Call, flight: Flight, instance: Instance, exchange: Exchange, message: Message
     ) -> Message:
-        """Relay and ask until the provider answers. For a modern client that is asked, the answer is `input_required`."""
+        """Relay and ask until the provider answers. A modern client that is asked gets `input_required` instead."""
         asked: dict[str, Asked] = {}
         while message.method:
             if message.is_request:
@@ -285,7 +284,7 @@ class Questions:
             self._admit(question, call)
             self._ended(question, None)  # handed over; the answers come with a call of their own
         has_state = "requestState" in parts
-        state = envelope.text(parts.get("requestState"))  # type: ignore[arg-type]
+        state = envelope.text(parts.get("requestState"))
         token = self._seal.close(_STATE, _owner(call), ["1" if has_state else "", state], PATIENCE)
         parts["requestState"] = envelope.encode(token)
         return envelope.join(parts.items())
@@ -322,9 +321,9 @@ class Questions:
             self._ended(question, CallCancelled("cancelled", detail="The call it belongs to is over."))
             raise
         if len(message.error):
-            error = RequestError("question_refused", method=method, detail="the client answered with an error")
-            self._ended(question, error)
-            raise error
+            refused = RequestError("question_refused", method=method, detail="the client answered with an error")
+            self._ended(question, refused)
+            raise refused
         self._ended(question, None)
         return message.result
 

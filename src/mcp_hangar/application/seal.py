@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Final
@@ -24,16 +25,23 @@ class Seal:
     """`key`: 32 bytes. `now`: Unix time in seconds."""
 
     def __init__(self, key: bytes, now: Callable[[], float]) -> None:
+        self._key = hashlib.blake2b(b"nonce", key=key, digest_size=32).digest()
         self._cipher = AESGCM(key)
         self._now = now
+
+    def name(self, purpose: str, owner: str, contents: list[str]) -> str:
+        """A lasting token that is the same each time: the nonce is drawn from what is sealed."""
+        plain = msgspec.json.encode(["0.0", *contents])
+        bound = self._bound(purpose, owner)
+        nonce = hashlib.blake2b(bound + b"\0" + plain, key=self._key, digest_size=_NONCE).digest()
+        return self._text(nonce + self._cipher.encrypt(nonce, plain, bound))
 
     def close(self, purpose: str, owner: str, contents: list[str], seconds: float = 0.0) -> str:
         """A token for `owner` that says `contents`; valid for `seconds` (0: as long as the key)."""
         expires = self._now() + seconds if seconds else 0.0
         plain = msgspec.json.encode([repr(expires), *contents])
         nonce = os.urandom(_NONCE)
-        sealed = nonce + self._cipher.encrypt(nonce, plain, self._bound(purpose, owner))
-        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        return self._text(nonce + self._cipher.encrypt(nonce, plain, self._bound(purpose, owner)))
 
     def open(self, purpose: str, owner: str, token: str) -> list[str] | None:
         """The contents; None if the token is forged, expired, for something else, or somebody else's."""
@@ -46,6 +54,10 @@ class Seal:
         if float(expires) and float(expires) < self._now():
             return None
         return contents
+
+    @staticmethod
+    def _text(sealed: bytes) -> str:
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     @staticmethod
     def _bound(purpose: str, owner: str) -> bytes:

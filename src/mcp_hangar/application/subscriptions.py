@@ -9,7 +9,6 @@ several lists within a moment becomes one notification each, and only for those 
 from __future__ import annotations
 
 import asyncio
-
 from collections.abc import Callable
 from typing import Final
 
@@ -164,7 +163,7 @@ class Subscriptions:
     def attend(self, instance: Instance) -> None:
         """A new instance: hear of its list changes, and subscribe again to what was subscribed before it."""
         if instance.era is Era.modern:
-            wanted = {
+            wanted: dict[str, object] = {
                 kind.wanted: True
                 for kind in KINDS.values()
                 if isinstance(instance.capabilities.get(kind.capability), dict)

@@ -87,6 +87,8 @@ class Call(msgspec.Struct, kw_only=True):
     """The request's HTTP headers where the modern era mirrors arguments in them; None on other wires."""
     shown: str = ""
     """The name as the client knows it, for errors; empty if it is the same."""
+    task: str = ""
+    """Follow-ups of a task: the tool that began it, whose policy still holds."""
     retried: bool = False
     prefixed: bool = True
     """Whether names in the answer carry the provider (door /mcp) or are plain (door /mcp/NAME)."""

@@ -395,12 +395,16 @@ def is_secret(path: KeyPath) -> bool:
     )
 
 
+_LADEN: Final = ("url", "token_url", "proxy")
+"""Addresses in which people put credentials, though there are better places."""
+
+
 def is_open(path: KeyPath) -> bool:
     """True where a plain value is known to stand that may be shown."""
     path = path[:-1] if path and isinstance(path[-1], int) else path
     section = section_at(path[:-1]) if path else None
     known = section is not None and str(path[-1]) in section.model_fields and section_at(path) is None
-    return known and path != ("providers",) and not is_secret(path)
+    return known and path != ("providers",) and path[-1] not in _LADEN and not is_secret(path)
 
 
 def is_later(path: KeyPath) -> bool:

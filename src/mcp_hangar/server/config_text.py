@@ -189,7 +189,7 @@ class _Reader:
             if isinstance(event, MappingEndEvent):
                 break
             span = _span(event)
-            key = self._key(event, span)
+            key = self._key(event, span, path)
             inner = (*path, key)
             again = key in found
             if again:
@@ -205,11 +205,12 @@ class _Reader:
                 found[key] = value
         return found
 
-    def _key(self, event: Any, span: Span) -> str:
+    def _key(self, event: Any, span: Span, path: KeyPath) -> str:
         if not isinstance(event, ScalarEvent):
             self._document.refuse(span, "expected a name as the key", "Quote values with ${…} inside {…} or […]")
             raise _Unreadable
         if event.value == "<<" and event.implicit[0]:
+            self._document.broken.add((*path, "<<"))
             self._document.refuse(
                 span, "merge keys ('<<') are not supported", "Write the values out, or use 'defaults'"
             )
@@ -426,6 +427,8 @@ def _syntax(error: MarkedYAMLError, file: str, text: str) -> ConfigProblem:
             "Align it with its neighbours; entries of one block begin in one column.",
         )
     elif "could not find expected ':'" in problem:
+        mark = error.context_mark or mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (line, column)
         what, fix = "a key without ':'.", "Write 'key: value'."
     elif "cannot start any token" in problem:
         what, fix = "a value that begins with this character must be quoted.", "Put it in quotes."

@@ -14,10 +14,10 @@ import errno
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mcp_hangar.application.proxy import Flight
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
@@ -30,7 +30,7 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 class HangarProtocol(HttpToolsProtocol):
     header_bytes = 32 * 1024
-    open_connections: set[HangarProtocol] = set()
+    open_connections: ClassVar[set[HangarProtocol]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -41,11 +41,11 @@ class HangarProtocol(HttpToolsProtocol):
         self.open_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # a head, or the start of one
+        before: RequestResponseCycle | None = self.cycle
+        if before is None or before.response_complete:  # a head, or the start of one
             self.head += len(data)
             if not self.since:
                 self.since = time.monotonic()
-            before = self.cycle
             super().data_received(data)
             if self.cycle is not before:
                 self.head = 0
@@ -69,7 +69,7 @@ class HangarProtocol(HttpToolsProtocol):
         """Close connections whose request has been arriving for too long."""
         now = time.monotonic()
         for connection in list(cls.open_connections):
-            cycle = connection.cycle
+            cycle: RequestResponseCycle | None = connection.cycle
             if cycle is not None and not cycle.more_body:
                 connection.since = 0.0
             elif connection.since and now - connection.since > HEAD_SECONDS:

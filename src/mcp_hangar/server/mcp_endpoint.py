@@ -268,17 +268,17 @@ class McpEndpoint:
             if key not in meta:
                 raise RequestError("invalid_params", method=method, detail=f"_meta lacks {key}")
         version = meta[PROTOCOL_VERSION]
-        said = headers.get(b"mcp-protocol-version", b"")
+        said = headers.get(b"mcp-protocol-version", b"").strip()
         if version != _MODERN_JSON or said != _MODERN:
             self._refuse_version(envelope.text(version, "\0"), said)
         if bytes(meta[CLIENT_CAPABILITIES])[:1] != b"{":
             raise RequestError("invalid_params", method=method, detail=f"{CLIENT_CAPABILITIES} must be an object")
-        if headers.get(b"mcp-method") != method.encode():
+        if headers.get(b"mcp-method", b"").strip() != method.encode():
             raise RequestError("header_mismatch", header="Mcp-Method", detail=f"the body says {method}")
         key = NAME_PARAM.get(method, "")
         if key and key in request.params:
             name = headers.get(b"mcp-name")
-            if name is None or decode_value(name.decode("latin-1")) != envelope.text(request.params[key], "\0"):
+            if name is None or decode_value(name.decode("latin-1").strip()) != envelope.text(request.params[key], "\0"):
                 raise RequestError("header_mismatch", header="Mcp-Name", detail=f"it differs from params.{key}")
 
     def _refuse_version(self, version: str, said: bytes) -> None:
@@ -334,11 +334,13 @@ class McpEndpoint:
             or _names_modern(headers.get(b"mcp-protocol-version"))
         ):
             error = RequestError("method_not_allowed", method=scope["method"], path=scope["path"], allowed="POST")
-            return await _reply(send, 405, envelope.error(b"", error_member(error, Era.legacy)), error)
+            await _reply(send, 405, envelope.error(b"", error_member(error, Era.legacy)), error)
+            return
         session = self._sessions.find(given.decode("latin-1"), self._caller)
         if scope["method"] == "DELETE":
             self._sessions.close(session)
-            return await _accepted(send, 200)
+            await _accepted(send, 200)
+            return
         if b"text/event-stream" not in headers.get(b"accept", b"") and b"*/*" not in headers.get(b"accept", b""):
             raise RequestError("not_acceptable", needed="text/event-stream")
         await self._stream(session, headers.get(b"last-event-id", b"").decode("latin-1"), scope, send)

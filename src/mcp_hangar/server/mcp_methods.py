@@ -39,6 +39,8 @@ from mcp_hangar.domain.mcp.eras import (
 )
 from mcp_hangar.domain.mcp.names import LONGEST, split_name, split_uri
 from mcp_hangar.domain.mcp.request import Request
+from mcp_hangar.domain.mcp.tasks import ALL_METHODS, METHODS
+from mcp_hangar.domain.mcp.tasks import EXTENSION as TASKS
 
 CALLS: Final = frozenset(
     {
@@ -48,6 +50,7 @@ CALLS: Final = frozenset(
         "completion/complete",
         "resources/subscribe",
         "resources/unsubscribe",
+        *ALL_METHODS,
     }
 )
 _LEGACY_ONLY: Final = frozenset(
@@ -60,6 +63,10 @@ _ALL_CAPABILITIES: Final[dict[str, Any]] = {
     "resources": {"listChanged": True, "subscribe": True},
     "completions": {},
     "logging": {},
+}
+_TASKS: Final[dict[Era, dict[str, Any]]] = {
+    Era.legacy: {"tasks": {"cancel": {}, "requests": {"tools": {"call": {}}}}},
+    Era.modern: {"extensions": {TASKS: {}}},
 }
 _LIST_TTL_MS: Final = 5_000
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
@@ -96,12 +103,14 @@ class Methods:
 
     def call_of(self, request: Request, client: Client, traceparent: bytes | None) -> Call:
         """The call that a request is. Names come in as the door shows them and go on as the provider knows them."""
-        method, params = request.method, request.params
+        method, params, task = request.method, request.params, ""
         if method == "tools/call" or method == "prompts/get":
             shown = envelope.text(params.get("name"))
             provider, name = self._named(client, shown, method)
             if name != shown:
                 params["name"] = Raw(envelope.encode(name))
+        elif method in ALL_METHODS:
+            provider, name, shown, task = self._followed(request, client)
         elif method == "completion/complete":
             provider, name, shown = self._completed(client, params)
         else:
@@ -131,6 +140,7 @@ class Methods:
             capabilities=client.capabilities,
             params=params,
             meta=meta,
+            task=task,
             conversation=client.conversation,
             trace=trace,
             client=client.client,
@@ -156,10 +166,27 @@ class Methods:
                 name = offer.plain(provider, TOOLS if method == "tools/call" else KINDS["prompts/list"], name)
         return provider, name
 
+    def _followed(self, request: Request, client: Client) -> tuple[str, str, str, str]:
+        """What follows up on a task: provider, task, the client's name for it, and the tool that began it. It goes to
+        the provider that has the task, and only for the caller that began it."""
+        if client.era is Era.modern and TASKS not in client.capabilities.key:
+            raise RequestError(
+                "capability_required",
+                detail=f"the extension {TASKS}",
+                requiredCapabilities={"extensions": {TASKS: {}}},
+            )
+        shown = envelope.text(request.params.get("taskId"))
+        opened = self._seal.open("task", client.caller.id, shown)
+        if opened is None or (client.scope and client.scope != opened[0]):
+            raise RequestError("unknown_task")
+        provider, id, tool = opened
+        request.params["taskId"] = Raw(envelope.encode(id))
+        return provider, id, shown, tool
+
     def _completed(self, client: Client, params: dict[str, Raw]) -> tuple[str, str, str]:
         ref: dict[str, Json] = dict(envelope.members(params.get("ref", b"{}"), "ref"))
-        key = "uri" if envelope.text(ref.get("type")) == "ref/resource" else "name"  # type: ignore[arg-type]
-        shown = envelope.text(ref.get(key))  # type: ignore[arg-type]
+        key = "uri" if envelope.text(ref.get("type")) == "ref/resource" else "name"
+        shown = envelope.text(ref.get(key))
         if client.scope or not client.prefixed:
             return client.scope, shown, shown
         provider, name = split_uri(shown) if key == "uri" else split_name(shown)
@@ -275,8 +302,9 @@ class Methods:
     async def _offered(self, client: Client) -> tuple[dict[str, Any], str]:
         """Capabilities and instructions: the provider's own where the door shows just one, else what Hangar serves."""
         providers = self.listing.visible(client)
+        everything = {**_ALL_CAPABILITIES, **_TASKS[client.era]}
         if len(providers) != 1:
-            return _ALL_CAPABILITIES, ""
+            return everything, ""
         provider = providers[0]
         key = self._instances.key(provider, client.caller.id, client.capabilities.key, client.conversation)
         instance = self._instances.warm.get(key)
@@ -287,10 +315,12 @@ class Methods:
             try:
                 instance = await start
             except HangarError:
-                return _ALL_CAPABILITIES, ""
+                return everything, ""
         kept = {name: value for name, value in _ALL_CAPABILITIES.items() if name in instance.capabilities}
         if "resources" in kept and not self._subscribable(instance):
             kept["resources"] = {"listChanged": True}
+        if instance.era is client.era and _offers_tasks(instance):
+            kept.update(_TASKS[client.era])
         return kept, instance.instructions
 
     def _subscribable(self, instance: Instance) -> bool:
@@ -465,7 +495,8 @@ async def ask_session(
     """Put a question to a legacy client over `deliver`; its response comes back as a message of its own."""
     session.last_ask += 1
     number = session.last_ask
-    response = session.asks[number] = asyncio.get_running_loop().create_future()
+    response: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    session.asks[number] = response
     try:
         await deliver(envelope.request(number, method, params))
         async with asyncio.timeout(seconds):
@@ -497,7 +528,14 @@ def cancel(session: ClientSession, request: Request) -> None:
 
 def known_in(method: str, era: Era) -> bool:
     """Whether the era has such a method at all."""
+    if method in ALL_METHODS:
+        return method in METHODS[era]
     return method not in (_MODERN_ONLY if era is Era.legacy else _LEGACY_ONLY)
+
+
+def _offers_tasks(instance: Instance) -> bool:
+    extensions = instance.capabilities.get("extensions")
+    return "tasks" in instance.capabilities or (isinstance(extensions, dict) and TASKS in extensions)
 
 
 def client_name(info: Json) -> str:

@@ -124,9 +124,10 @@ class StdioDoor:
             if not request.method:
                 if self.session is not None:
                     take_response(self.session, request)
-                return
+                return None
             if not request.id:
-                return await self._notified(request)
+                await self._notified(request)
+                return
             if PROTOCOL_VERSION in request.meta or (self.session is None and request.method != "initialize"):
                 era = Era.modern
                 client = self._modern(request)
@@ -134,7 +135,8 @@ class StdioDoor:
                 era = Era.legacy
                 self.session, result = await self._methods.initialize(request, self._caller, "", self._tell)
                 self.session.listening = True
-                return await self.write(envelope.result(request.id, result))
+                await self.write(envelope.result(request.id, result))
+                return
             else:
                 era = Era.legacy
                 client = self._methods.client_of(self.session)
@@ -160,10 +162,12 @@ class StdioDoor:
     async def _answer(self, request: Request, client: Client) -> None:
         legacy = client.era is Era.legacy
         if request.method == "subscriptions/listen":
-            return await self._listen(request, client)
+            await self._listen(request, client)
+            return
         if request.method not in CALLS:
             result = await self._methods.answer(request, client, self.session if legacy else None)
-            return await self.write(envelope.result(request.id, result))
+            await self.write(envelope.result(request.id, result))
+            return
         ear = self._methods.ear(self.session) if legacy and self.session is not None else None
         call = self._methods.call_of(request, client, None)
         flight = Flight(call, StdioChannel(self, ear))

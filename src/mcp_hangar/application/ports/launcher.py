@@ -23,7 +23,7 @@ class Launcher(Protocol):
         """
 
     def logs(self, provider: str) -> list[str]:
-        """The newest lines the provider wrote to stderr (all its instances), oldest first; empty where there are none."""
+        """The newest lines the provider wrote to stderr (all instances), oldest first; empty where there are none."""
 
     async def close(self) -> None:
         """End everything it launched."""

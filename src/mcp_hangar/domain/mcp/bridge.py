@@ -31,6 +31,8 @@ from mcp_hangar.domain.mcp.eras import (
 )
 from mcp_hangar.domain.mcp.headers import encode_value
 from mcp_hangar.domain.mcp.names import expose_uri
+from mcp_hangar.domain.mcp.tasks import EXTENSION as TASKS
+from mcp_hangar.domain.mcp.tasks import RELATED
 
 QUESTIONS: Final = {
     "elicitation/create": "elicitation",
@@ -39,9 +41,10 @@ QUESTIONS: Final = {
 }
 """What a server may ask of a client, and the capability that allows it."""
 
-TASKS_EXTENSION: Final = "io.modelcontextprotocol/tasks"
+_MODERN_ONLY: Final = frozenset({"_meta", "requestState", "inputResponses"})
+_LEGACY_ONLY: Final = frozenset({"_meta", "task"})
 _CARRIED: Final = ("elicitation", "sampling", "roots")
-_CARRIED_EXTENSIONS: Final = ("io.modelcontextprotocol/ui", TASKS_EXTENSION)
+_CARRIED_EXTENSIONS: Final = ("io.modelcontextprotocol/ui", TASKS)
 _OWNED: Final = ("io.modelcontextprotocol/", HANGAR_PREFIX)
 _MODERN_META: Final = f'"{PROTOCOL_VERSION}":"{MODERN_VERSION}","{CLIENT_CAPABILITIES}":%b,"{CLIENT_INFO}":%b'.encode()
 _DEFAULT_LEVEL: Final = "info"
@@ -72,7 +75,11 @@ def carried(raw: Json, legacy: bool) -> Capabilities:
     kept: dict[str, Any] = {name: declared[name] for name in _CARRIED if isinstance(declared.get(name), dict)}
     extensions = declared.get("extensions")
     if isinstance(extensions, dict):
-        known = {name: extensions[name] for name in _CARRIED_EXTENSIONS if name in extensions and not legacy}
+        known = {
+            name: extensions[name]
+            for name in _CARRIED_EXTENSIONS
+            if name in extensions and not (legacy and name == TASKS)
+        }
         if known:
             kept["extensions"] = known
     return Capabilities(key=json.dumps(kept, sort_keys=True, separators=(",", ":")))
@@ -97,12 +104,13 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
     for key, value in call.meta.items():
         if key == "progressToken":
             meta.append(b'"progressToken":%d' % number)
-        elif key != "traceparent" and not key.startswith(_OWNED):
+        elif key != "traceparent" and (not key.startswith(_OWNED) or (key == RELATED and era is call.era)):
             meta.append(b"%b:%b" % (envelope.encode(key), value))
     if call.trace:
         meta.append(b'"traceparent":"%b"' % call.trace.encode())
         lines += b"traceparent: %b\r\n" % call.trace.encode()
-    parts = [b"%b:%b" % (envelope.encode(key), value) for key, value in call.params.items() if key != "_meta"]
+    skipped = _LEGACY_ONLY if era is Era.modern else _MODERN_ONLY
+    parts = [b"%b:%b" % (envelope.encode(key), value) for key, value in call.params.items() if key not in skipped]
     if meta:
         parts.append(b'"_meta":{%b}' % b",".join(meta))
     return (
@@ -128,18 +136,22 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
     if seen.resultType != "complete":
         outcome = seen.resultType
         known = outcome == "input_required" and call.method in INPUT_METHODS
-        if not known and not (outcome == "task" and TASKS_EXTENSION in call.capabilities.key):
+        if not known and not (outcome == "task" and TASKS in call.capabilities.key):
             raise ProtocolError(
                 "provider_protocol",
                 provider=call.provider,
                 detail=f"It answered with resultType {outcome!r}, which this client did not ask for.",
             )
     linked = b'"resource' in text
-    special = linked or outcome != "ok" and outcome != "tool_error"
+    special = linked or (outcome != "ok" and outcome != "tool_error") or (b'"taskId"' in text and _is_task(call))
     rewrite = call.prefixed and b'"uri"' in text
     if upstream is call.era and not rewrite:
         return result, outcome, special
     return _reshaped(call, upstream, result, info, rewrite), outcome, special
+
+
+def _is_task(call: Call) -> bool:
+    return "task" in call.params or call.method.startswith("tasks/")
 
 
 def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any], rewrite: bool) -> bytes:
@@ -173,6 +185,10 @@ def _expose_uris(call: Call, parts: dict[str, Json]) -> None:
         parts["content"] = _each(parts["content"], lambda block: _expose_block(call.provider, block))
     if "contents" in parts:
         parts["contents"] = _each(parts["contents"], lambda item: _expose_member(call.provider, item))
+    if call.method == "tasks/get" and "result" in parts:
+        inner: dict[str, Json] = dict(envelope.members(parts["result"], "the task's result"))
+        _expose_uris(call, inner)
+        parts["result"] = envelope.join(inner.items())
     if "messages" in parts:
         parts["messages"] = _each(parts["messages"], lambda message: _expose_message(call.provider, message))
 
@@ -255,9 +271,8 @@ def error_back(call: Call, error: Json) -> bytes:
     """An upstream JSON-RPC error for the client: resource-not-found has another code in each era."""
     parts: dict[str, Json] = dict(envelope.members(error, "the error"))
     code = bytes(parts.get("code", b""))
-    if call.method == "resources/read":
-        if call.era is Era.modern and code == b"-32002":
-            parts["code"] = b"-32602"
+    if call.method == "resources/read" and call.era is Era.modern and code == b"-32002":
+        parts["code"] = b"-32602"
     return envelope.join(parts.items())
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a provider offers at one moment: tools, prompts, resources, templates; as it said them, and as we expose them."""
+"""What a provider offers at one moment: tools, prompts, resources, templates; as it said them, as we expose them."""
 
 from __future__ import annotations
 
@@ -131,15 +131,13 @@ def read_items(kind: Kind, raws: list[Json]) -> tuple[dict[str, Item], list[str]
         if not name or name in items:
             refused.append(f"an item of {kind.method} without a {kind.key} of its own")
             continue
+        pattern = template_pattern(name) if kind is TEMPLATES else None
         headers: tuple[HeaderParam, ...] | None = ()
-        pattern = None
-        if kind is TOOLS and b"x-mcp-header" in bytes(raw):
-            headers = header_params(envelope.decode(parts["inputSchema"])) if "inputSchema" in parts else ()
-            if headers is None:
-                refused.append(f"tool {name}: its x-mcp-header annotations are invalid")
-                continue
-        if kind is TEMPLATES:
-            pattern = template_pattern(name)
+        if kind is TOOLS and "inputSchema" in parts and b"x-mcp-header" in bytes(raw):
+            headers = header_params(envelope.decode(parts["inputSchema"]))
+        if headers is None:
+            refused.append(f"tool {name}: its x-mcp-header annotations are invalid")
+            continue
         items[name] = Item(name, bytes(raw), headers, pattern)
     return items, refused
 
@@ -166,12 +164,12 @@ def expose_item(kind: Kind, item: Item, provider: str, prefixed: bool, modern: b
 def _expose_ui(provider: str, raw: Json) -> bytes:
     """MCP Apps: `_meta.ui.resourceUri` (and its flat elder `ui/resourceUri`) follow the resource they name."""
     meta: dict[str, Json] = dict(envelope.members(raw, "_meta"))
-    flat = envelope.text(meta.get("ui/resourceUri"))  # type: ignore[arg-type]
+    flat = envelope.text(meta.get("ui/resourceUri"))
     if flat:
         meta["ui/resourceUri"] = envelope.encode(expose_uri(provider, flat))
     if "ui" in meta and bytes(meta["ui"])[:1] == b"{":
         inner: dict[str, Json] = dict(envelope.members(meta["ui"], "_meta.ui"))
-        uri = envelope.text(inner.get("resourceUri"))  # type: ignore[arg-type]
+        uri = envelope.text(inner.get("resourceUri"))
         if uri:
             inner["resourceUri"] = envelope.encode(expose_uri(provider, uri))
             meta["ui"] = envelope.join(inner.items())

@@ -155,7 +155,7 @@ _ONLY_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}"
 
 
 def too_deep(data: bytes, limit: int) -> bool:
-    """Whether JSON nests deeper than `limit`, found without parsing: strings out, then brackets peeled level by level."""
+    """Whether JSON nests deeper than `limit`, without parsing: strings out, then brackets peeled level by level."""
     if data.count(b"{") + data.count(b"[") <= limit:
         return False
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")

@@ -109,7 +109,7 @@ def param_lines(params: tuple[HeaderParam, ...], arguments: Mapping[str, Any]) -
 def check_params(
     params: tuple[HeaderParam, ...], arguments: Mapping[str, Any], headers: list[tuple[bytes, bytes]]
 ) -> None:
-    """Raise `RequestError("header_mismatch")` unless each mirrored argument and its header agree, or both are absent."""
+    """Raises `RequestError("header_mismatch")` unless each mirrored argument and its header agree, or neither is."""
     for path, token, kind in params:
         name = f"Mcp-Param-{token}"
         lowered = name.lower().encode()
@@ -123,13 +123,12 @@ def check_params(
             continue
         if not values:
             raise RequestError("header_mismatch", header=name, detail=f"it is missing beside the argument {argument!r}")
-        said = decode_value(values[0].decode("latin-1"))
+        said = decode_value(values[0].decode("latin-1").strip())
         if said is None:
             raise RequestError("header_mismatch", header=name, detail="its base64 sentinel is malformed")
         if said == rendered:
             continue
         value = _at(arguments, path)
-        if kind == "integer" and _DECIMAL.match(said) and not isinstance(value, bool) and len(said) < 400:
-            if isinstance(value, (int, float)) and int(said.partition(".")[0]) == value:
-                continue
+        if kind == "integer" and _DECIMAL.match(said) and len(said) < 400 and int(said.partition(".")[0]) == value:
+            continue
         raise RequestError("header_mismatch", header=name, detail=f"it differs from the argument {argument!r}")

@@ -53,7 +53,7 @@ def split_uri(exposed: str) -> tuple[str, str]:
 
 
 def template_pattern(template: str) -> re.Pattern[str]:
-    """What URIs an RFC 6570 template may expand to, generously: an expression stands for any text; `{x}` not for `/`."""
+    """What URIs an RFC 6570 template may expand to, generously: an expression is any text, a plain `{x}` has no `/`."""
     parts: list[str] = []
     for literal, expression in re.findall(r"([^{}]*)(?:\{([^{}]*)\})?", template):
         parts.append(re.escape(literal))

@@ -22,7 +22,7 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, cast
+from typing import IO, Any, Final, cast
 
 from mcp_hangar.domain.errors import StartFailed
 from mcp_hangar.domain.provider import Provider, SubprocessLaunch
@@ -106,10 +106,10 @@ class SubprocessLauncher:
         process.on_released = lambda: self._live.discard(connection)
         return connection
 
-    async def _hand_over(self, pipes: contextlib.ExitStack, process: _KeptProcess) -> tuple[Any, Any, Any]:
+    async def _hand_over(self, pipes: contextlib.ExitStack, process: _KeptProcess) -> list[IO[bytes]]:
         """Give the supervisor the provider's ends of three pipes, keep ours."""
         with contextlib.ExitStack() as theirs:
-            ours: list[Any] = []
+            ours: list[IO[bytes]] = []
             given: list[int] = []
             control, keeper = socket.socketpair()
             pipes.callback(control.close)
@@ -122,7 +122,7 @@ class SubprocessLauncher:
                 ours.append(pipes.enter_context(os.fdopen(mine, "wb" if writes else "rb", buffering=0)))
             self._request(LAUNCH, fds=[keeper.fileno(), *given])
         await process.attach(control)
-        return ours[0], ours[1], ours[2]
+        return ours
 
     def _request(self, kind: bytes, session: int = 0, started: int = 0, fds: list[int] | None = None) -> None:
         message = REQUEST.pack(kind, session, started)
@@ -174,6 +174,8 @@ class _KeptProcess(asyncio.Protocol):
         self._gone: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
         self._control: asyncio.Transport | None = None
+        self._attached = False
+        """A transport whose making was cancelled never says that it closed (uvloop), so nobody may wait for that."""
         self._stderr: _Stderr | None = None
         self._unread = b""
         self._pid = 0
@@ -181,6 +183,7 @@ class _KeptProcess(asyncio.Protocol):
 
     async def attach(self, control: socket.socket) -> None:
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=control)
+        self._attached = True
 
     async def start(self, spec: dict[str, Any]) -> None:
         """Returns once the program runs."""
@@ -188,9 +191,9 @@ class _KeptProcess(asyncio.Protocol):
         self._control.write(json.dumps(spec).encode() + b"\n")
         await self._started
 
-    async def follow(self, stderr: Any) -> None:
+    async def follow(self, stderr: IO[bytes]) -> None:
         self._stderr = _Stderr(self._log, stderr)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: cast("_Stderr", self._stderr), stderr)
+        await self._stderr.attach()
 
     async def gone(self, within: float) -> bool:
         if not self._gone.done():
@@ -207,7 +210,8 @@ class _KeptProcess(asyncio.Protocol):
             await self._stderr.close()
         if self._control is not None:
             self._control.close()
-            await asyncio.wait([self._closed])
+            if self._attached:
+                await asyncio.wait([self._closed])
 
     # --- asyncio.Protocol
 
@@ -334,13 +338,18 @@ class _Log:
 class _Stderr(asyncio.Protocol):
     """One instance's stderr. Always read, whatever it writes, or the provider would block."""
 
-    def __init__(self, log: _Log, pipe: Any) -> None:
+    def __init__(self, log: _Log, pipe: IO[bytes]) -> None:
         self._log = log
         self._pipe = pipe
         self._partial = b""
         self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
         self._transport: asyncio.ReadTransport | None = None
+        self._attached = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def attach(self) -> None:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._pipe)
+        self._attached = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.ReadTransport", transport)
@@ -385,7 +394,8 @@ class _Stderr(asyncio.Protocol):
     async def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-            await asyncio.wait([self._closed])
+            if self._attached:
+                await asyncio.wait([self._closed])
 
 
 # --- words ----------------------------------------------------------------------------------------------------------

@@ -22,12 +22,13 @@ from mcp_hangar.application.listing import Listing
 from mcp_hangar.application.ports.launcher import Launcher
 from mcp_hangar.application.ports.subscriber import Subscriber
 from mcp_hangar.application.probing import Prober
-from mcp_hangar.application.proxy import OWN, Own, Proxy
+from mcp_hangar.application.proxy import OWN, Answer, Flight, Own, Proxy
 from mcp_hangar.application.questions import Questions
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.sessions import ClientSession, Sessions
 from mcp_hangar.application.subscriptions import Subscriptions, unrelated
 from mcp_hangar.application.views import Views
+from mcp_hangar.domain.call import Call
 from mcp_hangar.domain.errors import HangarError
 from mcp_hangar.domain.events import (
     CapabilityUnenforced,
@@ -100,9 +101,10 @@ class House:
             instances=self.instances,
             catalogue=self.catalogue,
             questions=self.questions,
+            seal=self.seal,
             log=self.log,
             own=own,
-            subscribe=lambda call, flight, instance: self.methods.subscribe(call, flight, instance),
+            subscribe=self._subscribe,
         )
 
         # the doors
@@ -199,6 +201,9 @@ class House:
         """Something a provider said that belongs to no call."""
         if message.is_request or not unrelated(self.subscriptions, self.catalogue, instance, message):
             self.spawn(self.methods.stray(instance, message), f"stray {instance.id}")
+
+    async def _subscribe(self, call: Call, flight: Flight, instance: Instance) -> Answer:
+        return await self.methods.subscribe(call, flight, instance)
 
     def _session_closed(self, session: ClientSession) -> None:
         self.spawn(self.methods.closed(session), f"closing session {session.id[:8]}")
