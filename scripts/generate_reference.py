@@ -44,7 +44,8 @@ def errors_page() -> str:
         "# Errors",
         WRITTEN_BY,
         "Each thing that can go wrong has a code that does not change. On the wire it stands in `error.data.code` "
-        "(for a tool: in the result's text), beside `why` and `fix`. Words in braces are filled in from the case at hand.",
+        "(for a tool: in the result's text), beside `why` and `fix`. Words in braces are filled in from the case at "
+        "hand.",
         "The JSON-RPC column is the `code` of a JSON-RPC error; ours lie outside the range that the protocol reserves. "
         "The HTTP column is the status where HTTP tells it (REST always; on `/mcp` where the protocol asks for one).",
         _table(
