@@ -13,14 +13,14 @@ LONGEST: Final = 366 * 24 * 3600.0
 """Seconds. Longer is a mistake, and would only hide one."""
 LARGEST: Final = 64 * 1024**3
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h)", re.ASCII)
+_DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h)", re.ASCII)
 _SECONDS: Final = {"h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 _SIZE: Final = re.compile(r"(\d{1,12})(B|KiB|MiB|GiB|Ki|Mi|Gi)?", re.ASCII)
 _BYTES: Final = {"GiB": 1024**3, "MiB": 1024**2, "KiB": 1024, "B": 1}
 
-DURATION_PATTERN: Final = r"^(0|\d{1,9}(\.\d{1,6})?(ms|s|m|h))$"
+DURATION_PATTERN: Final = r"^(0|\d{1,12}(\.\d{1,6})?(ms|s|m|h))$"
 SIZE_PATTERN: Final = r"^\d{1,12}(B|KiB|MiB|GiB|Ki|Mi|Gi)?$"
-BACKOFF_PATTERN: Final = r"^\d{1,9}(\.\d{1,6})?(ms|s|m|h)\.\.\d{1,9}(\.\d{1,6})?(ms|s|m|h)$"
+BACKOFF_PATTERN: Final = r"^\d{1,12}(\.\d{1,6})?(ms|s|m|h)\.\.\d{1,12}(\.\d{1,6})?(ms|s|m|h)$"
 
 
 def parse_duration(text: str) -> float:
