@@ -51,7 +51,7 @@ __all__ = [
     "find_config", "json_schema", "load", "show",
 ]  # fmt: skip
 
-SHORTEST_SECRET = 6
+SHORTEST_SECRET = 8
 """Shorter values are not looked for in other texts: masking every `1` or `UTC` would hide more than it protects."""
 
 

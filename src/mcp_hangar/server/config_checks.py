@@ -89,14 +89,11 @@ def _server(sound: Sound, file: ConfigFile, *, unsafe_no_auth: bool) -> Iterator
             "'admin_listen' is the same address as 'listen'",
             "Remove it, or choose another port",
         )
-    if server.limits.sessions_per_caller > server.limits.sessions and sound("server", "limits"):
-        per_caller = "sessions_per_caller" if "sessions_per_caller" in server.limits.model_fields_set else "sessions"
-        yield (
-            ("server", "limits", per_caller),
-            f"sessions_per_caller ({server.limits.sessions_per_caller}) can never be reached, "
-            f"since sessions is {server.limits.sessions}",
-            "Lower sessions_per_caller or raise sessions",
-        )
+    limits = server.limits
+    given = "sessions_per_caller" in limits.model_fields_set and sound("server", "limits")
+    if given and limits.sessions_per_caller > limits.sessions:
+        what = f"'sessions_per_caller' can never be reached, since 'sessions' is {limits.sessions}"
+        yield ("server", "limits", "sessions_per_caller"), what, "Lower it, or raise 'sessions'"
 
 
 def _name(name: str) -> Iterator[Finding]:
