@@ -25,19 +25,10 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from mcp_hangar.application.launching import Arrival, Ears, Hearing, bring_up
-from mcp_hangar.application.pool import (
-    Instance,
-    InstanceKey,
-    InstanceStatus,
-    Place,
-    Pool,
-    ProviderStatus,
-    Refusals,
-    key_of,
-    status,
-)
+from mcp_hangar.application.pool import Instance, InstanceKey, Place, Pool, as_start_failed, key_of
 from mcp_hangar.application.ports.connection import Connection
 from mcp_hangar.application.ports.launcher import Launcher
+from mcp_hangar.application.provider_status import InstanceStatus, ProviderStatus, status
 from mcp_hangar.domain.errors import (
     CallCancelled,
     Denied,
@@ -47,9 +38,9 @@ from mcp_hangar.domain.errors import (
     StartFailed,
     Unavailable,
 )
-from mcp_hangar.domain.events import Event, ProviderMessageRefused, ProviderStartFailed, ProviderStateChanged, Severity
+from mcp_hangar.domain.events import Event
 from mcp_hangar.domain.health import Health, Verdict
-from mcp_hangar.domain.lifecycle import Happening, State, evolve
+from mcp_hangar.domain.lifecycle import Happening, State
 from mcp_hangar.domain.mcp.envelope import Message
 from mcp_hangar.domain.mcp.eras import Era
 from mcp_hangar.domain.provider import Mode, Provider
@@ -58,14 +49,7 @@ __all__ = ["Instance", "InstanceKey", "InstanceStatus", "Instances", "ProviderSt
 
 log = structlog.get_logger(__name__)
 
-_SETTLED: Final = 10.0
-"""Seconds an instance must have stayed up before earlier failures are forgiven; the longest backoff if that is less."""
-_REFUSALS_EVERY: Final = 10.0
 _DRAIN_STEP: Final = 0.02
-_OWN_CODES: Final = frozenset(
-    {"upstream_auth", "upstream_status", "provider_unreachable", "provider_protocol", "message_too_large"}
-)
-"""Errors that say by themselves why a start failed."""
 
 T = TypeVar("T")
 OnMessage = Callable[[Instance, Message], None]
@@ -137,10 +121,10 @@ class Instances:
             try:
                 starting = place.starting or pool.finding_out()
                 if starting is None:
-                    wait = max(place.setbacks.until, pool.setbacks.until) - self._clock()
+                    wait = pool.wait(place, self._clock())
                     if wait > 0:
                         if now() + wait >= deadline:
-                            raise self._not_yet(pool, place, wait)
+                            raise pool.not_yet(place, wait)
                         await asyncio.sleep(wait)
                         continue
                     starting = self._begin(pool, place)
@@ -151,7 +135,7 @@ class Instances:
                     return outcome
             finally:
                 place.waiting -= 1
-                self._tidy(pool, place)
+                pool.tidy(place)
 
     async def renew(self, instance: Instance) -> Instance:
         """After `SessionExpired`: leave the stale session and open one under the same key. Many may ask at once; the
@@ -206,8 +190,8 @@ class Instances:
                 if place.instance is not None:
                     self._retire(pool, place.instance, Happening.ended, None, reason="session over", drain=True)
                 if place.state is State.dead:
-                    self._move(pool, place, Happening.ended, "", "session over")
-                self._tidy(pool, place)
+                    pool.move(place, Happening.ended, "", "session over")
+                pool.tidy(place)
 
     # -- what background.py starts
 
@@ -227,12 +211,12 @@ class Instances:
             for place in list(pool.places.values()):
                 instance = place.instance
                 if instance is not None:
-                    self._forgive(pool, place, instance, now)
+                    pool.forgive(place, instance, now)
                     if ttl > 0 and place.idle and now - instance.last_used >= ttl:
                         self._retire(pool, instance, Happening.ended, None, reason="idle")
                 elif place.state is State.dead and place.starting is None and not place.waiting:
-                    self._forget_failure(pool, place, now)
-            self._tell_refusals(pool, now)
+                    pool.forget_failure(place, now)
+            pool.tell_refusals(now)
 
     # -- what probing finds
 
@@ -245,9 +229,9 @@ class Instances:
             return
         match health.verdict:
             case Verdict.healthy:
-                self._move(pool, place, Happening.recovered, instance.id)
+                pool.move(place, Happening.recovered, instance.id)
             case Verdict.unhealthy:
-                self._move(pool, place, Happening.sickened, instance.id, f"{health.misses} probes unanswered")
+                pool.move(place, Happening.sickened, instance.id, f"{health.misses} probes unanswered")
             case Verdict.dead:
                 error = ProviderDied(
                     "provider_died",
@@ -273,7 +257,7 @@ class Instances:
     def _pool(self, provider: Provider) -> Pool:
         pool = self._pools.get(provider.name)
         if pool is None:
-            pool = self._pools[provider.name] = Pool(provider, Refusals(_REFUSALS_EVERY))
+            pool = self._pools[provider.name] = Pool(provider, self._record, self._wall, self._random)
         pool.provider = provider
         return pool
 
@@ -282,11 +266,6 @@ class Instances:
             raise Unavailable("stopping")
         if name in self._held:
             raise Unavailable("provider_stopped", provider=name)
-
-    def _not_yet(self, pool: Pool, place: Place, wait: float) -> StartFailed:
-        later = max((place.setbacks, pool.setbacks), key=lambda each: each.until)
-        error = _as_start_failed(pool.provider.name, later.error)
-        return StartFailed(error.code, **{**error.facts, "retry_after": _rounded(wait)})
 
     def _outcome(self, pool: Pool, place: Place, starting: asyncio.Task[Instance | HangarError]) -> Instance | None:
         """What a start brought; None to look again. Each waiter gets an exception of its own."""
@@ -306,7 +285,7 @@ class Instances:
         if isinstance(outcome, HangarError):
             raise type(outcome)(outcome.code, **outcome.facts)
         if outcome.error is not None:
-            error = _as_start_failed(name, outcome.error)
+            error = as_start_failed(name, outcome.error)
             raise StartFailed(error.code, **error.facts)
         return outcome
 
@@ -315,7 +294,7 @@ class Instances:
         pool.starts += 1
         pool.restarts += place.setbacks.failures > 0 or pool.setbacks.failures > 0
         id = f"{pool.provider.name}-{pool.starts}"
-        self._move(pool, place, Happening.launched, id)
+        pool.move(place, Happening.launched, id)
         place.starting = self._spawn(self._start(pool, place, id, before), f"start of {id}")
         return place.starting
 
@@ -360,22 +339,22 @@ class Instances:
         except asyncio.CancelledError:
             if before in pool.closing:
                 pool.closing[before] = True
-            self._move(pool, place, Happening.ended, id)
+            pool.move(place, Happening.ended, id)
             raise
         except HangarError as error:
-            return self._failed(pool, place, id, error)
+            return pool.start_failed(place, id, error, self._clock())
         except Exception as error:
             # The waiters and the backoff depend on an outcome, whatever an adapter does.
             log.exception("starting a provider failed unexpectedly", provider=pool.provider.name, instance=id)
             fix = "This is a defect in Hangar; its log has the details."
             detail = f"{type(error).__name__} in Hangar."
             unexpected = StartFailed("start_failed", provider=pool.provider.name, detail=detail, fix=fix)
-            return self._failed(pool, place, id, unexpected)
+            return pool.start_failed(place, id, unexpected, self._clock())
         finally:
             if connection is not None:
                 self._close_later(pool, None, connection, id)
             place.starting = None
-            self._tidy(pool, place)
+            pool.tidy(place)
 
     def _welcome(self, pool: Pool, place: Place, id: str, arrival: Arrival) -> Instance:
         """The instance enters service. Another one answers instead if it turns out to stand for the same key."""
@@ -391,7 +370,7 @@ class Instances:
             raise StartFailed("start_failed", provider=provider.name, detail=detail, fix="Repeat the call.")
         key = pool.narrow(place.key)
         if twin := self.warm.get(key):
-            self._move(pool, place, Happening.ended, id)
+            pool.move(place, Happening.ended, id)
             return twin
         if key != place.key:
             pool.places.pop(place.key, None)
@@ -415,45 +394,17 @@ class Instances:
             probed=now,
         )
         place.instance = self.warm[key] = instance
-        self._move(pool, place, Happening.answered, id)
+        pool.move(place, Happening.answered, id)
         self.on_ready(instance)
         arrival.ears.belong_to(instance)
         return instance
-
-    def _failed(self, pool: Pool, place: Place, id: str, error: HangarError) -> HangarError:
-        now = self._clock()
-        for other in pool.places.values():
-            if other.instance is not None:
-                self._forgive(pool, other, other.instance, now)
-        failed = _as_start_failed(pool.provider.name, error)
-        pool.setbacks.add(failed, now, pool.provider.lifecycle.restart, self._random)
-        pool.proven = False
-        pool.last_error = _told(failed)
-        self._move(pool, place, Happening.failed, id, failed.code)
-        wait = _rounded(pool.setbacks.until - now)
-        self._record(
-            ProviderStartFailed(
-                at=self._wall(),
-                severity=Severity.medium,
-                provider=pool.provider.name,
-                code=failed.code,
-                detail=pool.last_error,
-                retry_after=wait,
-            )
-        )
-        return StartFailed(failed.code, **{**failed.facts, "retry_after": wait})
 
     def _lost(self, pool: Pool, instance: Instance, error: HangarError) -> None:
         """An instance ended by itself."""
         place = pool.places.get(instance.key)
         if place is None or place.instance is not instance:
             return
-        now = self._clock()
-        self._forgive(pool, place, instance, now)
-        place.setbacks.add(error, now, pool.provider.lifecycle.restart, self._random)
-        pool.proven = False
-        pool.last_error = _told(error)
-        instance.error = error
+        pool.crashed(place, instance, error, self._clock())
         self._retire(pool, instance, Happening.died, error, reason=error.code)
 
     def _session_lost(self, pool: Pool, instance: Instance) -> None:
@@ -479,7 +430,7 @@ class Instances:
             return
         if self.warm.get(instance.key) is instance:
             del self.warm[instance.key]
-        self._move(pool, place, happening, instance.id, reason)
+        pool.move(place, happening, instance.id, reason)
         place.instance = None
         finishing = drain and instance.in_flight > 0
         if finishing:
@@ -487,7 +438,7 @@ class Instances:
         if error is not None or not finishing:
             self.on_gone(instance, error)
         self._close_later(pool, instance if finishing else None, instance.connection, instance.id, error, vacate)
-        self._tidy(pool, place)
+        pool.tidy(place)
 
     def _close_later(
         self,
@@ -541,51 +492,12 @@ class Instances:
         if closing:
             await asyncio.wait(closing)
 
-    def _forgive(self, pool: Pool, place: Place, instance: Instance, now: float) -> None:
-        if now - instance.since >= min(pool.provider.lifecycle.restart.longest, _SETTLED):
-            pool.setbacks.forgive(instance.since)
-            place.setbacks.forgive(instance.since)
-
-    def _forget_failure(self, pool: Pool, place: Place, now: float) -> None:
-        """A place that nobody came back to is dropped; a key that never returns must not be kept for ever."""
-        until = max(place.setbacks.until, pool.setbacks.until)
-        if now - until >= pool.provider.lifecycle.restart.longest:
-            place.setbacks.clear()
-            self._move(pool, place, Happening.ended, "", "forgotten")
-            self._tidy(pool, place)
-
-    def _tidy(self, pool: Pool, place: Place) -> None:
-        """Drop a place that says nothing any more. A dead one goes on saying so for a while."""
-        if place.instance is not None or place.starting is not None or place.waiting:
-            return
-        if place.state is State.cold and not place.setbacks.failures and pool.places.get(place.key) is place:
-            del pool.places[place.key]
-
-    def _move(self, pool: Pool, place: Place, happening: Happening, id: str, reason: str = "") -> None:
-        before = place.state
-        place.state = evolve(before, happening)
-        if place.instance is not None:
-            place.instance.state = place.state
-        if place.state is before:
-            return
-        self._record(
-            ProviderStateChanged(
-                at=self._wall(),
-                severity=Severity.medium if place.state is State.dead else Severity.info,
-                provider=pool.provider.name,
-                before=before,
-                after=place.state,
-                instance=id,
-                reason=reason,
-            )
-        )
-
     def _hearing(self, pool: Pool) -> Hearing:
         return Hearing(
             on_message=self._heard,
             on_lost=lambda instance, error: self._lost(pool, instance, error),
             on_session_lost=lambda instance: self._session_lost(pool, instance),
-            on_refused=lambda reason: self._refused(pool, reason),
+            on_refused=lambda reason: pool.refused(reason, self._clock()),
             spawn=self._spawn,
         )
 
@@ -593,43 +505,8 @@ class Instances:
         instance.last_heard = self._clock()
         self.on_message(instance, message)
 
-    def _refused(self, pool: Pool, reason: str) -> None:
-        pool.refusals.add(reason)
-        self._tell_refusals(pool, self._clock())
-
-    def _tell_refusals(self, pool: Pool, now: float) -> None:
-        if count := pool.refusals.tell(now):
-            self._record(
-                ProviderMessageRefused(
-                    at=self._wall(), provider=pool.provider.name, count=count, reason=pool.refusals.reason
-                )
-            )
-
     def _spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _as_start_failed(provider: str, error: HangarError | None) -> StartFailed:
-    """Why there is no instance, said of the start. Nothing was sent yet, so the call may be repeated."""
-    if isinstance(error, StartFailed):
-        return error
-    if error is not None and error.code in _OWN_CODES:
-        return StartFailed(error.code, **{"provider": provider, **error.facts})
-    if error is None or error.code == "provider_died":
-        told = "" if error is None else str(error.facts.get("detail", ""))
-        detail = f"It ended by itself. {told}".rstrip()
-    else:
-        detail = _told(error)
-    return StartFailed("start_failed", provider=provider, detail=detail, fix=f"Look at `hangar logs {provider}`.")
-
-
-def _told(error: HangarError) -> str:
-    return f"{error.what} {error.why}"
-
-
-def _rounded(seconds: float) -> float:
-    """For people and models: tenths, never less than what is left."""
-    return max(0.0, math.ceil(seconds * 10) / 10)

@@ -10,16 +10,26 @@ be the doing of one caller and holds back that caller's place only.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from mcp_hangar.application.ports.connection import Connection
-from mcp_hangar.domain.errors import HangarError
+from mcp_hangar.domain.errors import HangarError, StartFailed
+from mcp_hangar.domain.events import Event, ProviderMessageRefused, ProviderStartFailed, ProviderStateChanged, Severity
 from mcp_hangar.domain.health import Health
-from mcp_hangar.domain.lifecycle import State, delay, shown
+from mcp_hangar.domain.lifecycle import Happening, State, delay, evolve
 from mcp_hangar.domain.mcp.eras import Era
 from mcp_hangar.domain.provider import Backoff, Mode, Protocol, Provider, Sharing
+
+_OWN_CODES: Final = frozenset(
+    {"upstream_auth", "upstream_status", "provider_unreachable", "provider_protocol", "message_too_large"}
+)
+"""Errors that say by themselves why a start failed."""
+_SETTLED: Final = 10.0
+"""Seconds an instance must have stayed up before earlier failures are forgiven; the longest backoff if that is less."""
+_REFUSALS_EVERY: Final = 10.0
 
 
 class InstanceKey(NamedTuple):
@@ -128,7 +138,6 @@ class Place:
 class Refusals:
     """Counts what a provider sent in vain, so that a flood of junk becomes a few events."""
 
-    every: float
     total: int = 0
     untold: int = 0
     reason: str = ""
@@ -143,14 +152,17 @@ class Refusals:
         """How many to tell of now; 0 for none."""
         if not self.untold or now < self.next:
             return 0
-        count, self.untold, self.next = self.untold, 0, now + self.every
+        count, self.untold, self.next = self.untold, 0, now + _REFUSALS_EVERY
         return count
 
 
 @dataclass(slots=True, eq=False)
 class Pool:
     provider: Provider
-    refusals: Refusals
+    record: Callable[[Event], None]
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    refusals: Refusals = field(default_factory=Refusals)
     era: Era | None = None
     """Kept while instances live under keys that follow from it."""
     proven: bool = False
@@ -192,73 +204,119 @@ class Pool:
             return None
         return next((place.starting for place in self.places.values() if place.starting is not None), None)
 
+    # what happened to a place
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceStatus:
-    id: str
-    caller: str
-    state: State
-    era: Era
-    version: str
-    wire: str
-    in_flight: int
-    pinned: int
-    up_seconds: float
-    idle_seconds: float
-    refused: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProviderStatus:
-    """One provider as status views show it. One that was never asked for has no row yet: it is cold."""
-
-    provider: str
-    state: State
-    held: bool
-    """Stopped by an operator until it is started."""
-    instances: tuple[InstanceStatus, ...]
-    era: Era | None
-    in_flight: int
-    starts: int
-    restarts: int
-    failures: int
-    retry_after: float
-    """Seconds until the next start may be tried; 0: at once."""
-    last_error: str
-    refused: int
-    """Messages dropped so far (junk on stdout, unknown ids)."""
-
-
-def status(pool: Pool, now: float, held: bool) -> ProviderStatus:
-    instances = sorted(pool.live, key=lambda instance: instance.since)
-    setbacks = [pool.setbacks, *(place.setbacks for place in pool.places.values())]
-    worst = max(setbacks, key=lambda each: each.until)
-    return ProviderStatus(
-        provider=pool.provider.name,
-        state=shown(place.state for place in pool.places.values()),
-        held=held,
-        instances=tuple(
-            InstanceStatus(
-                id=instance.id,
-                caller=instance.key.caller,
-                state=instance.state,
-                era=instance.era,
-                version=instance.version,
-                wire=instance.wire,
-                in_flight=instance.in_flight,
-                pinned=instance.pinned,
-                up_seconds=max(0.0, now - instance.since),
-                idle_seconds=max(0.0, now - instance.last_used),
-                refused=instance.connection.refused,
+    def move(self, place: Place, happening: Happening, id: str, reason: str = "") -> None:
+        before = place.state
+        place.state = evolve(before, happening)
+        if place.instance is not None:
+            place.instance.state = place.state
+        if place.state is before:
+            return
+        self.record(
+            ProviderStateChanged(
+                at=self.wall(),
+                severity=Severity.medium if place.state is State.dead else Severity.info,
+                provider=self.provider.name,
+                before=before,
+                after=place.state,
+                instance=id,
+                reason=reason,
             )
-            for instance in instances
-        ),
-        era=pool.era,
-        in_flight=sum(instance.in_flight for instance in (*instances, *pool.leaving)),
-        starts=pool.starts,
-        restarts=pool.restarts,
-        failures=max(each.failures for each in setbacks),
-        retry_after=max(0.0, worst.until - now),
-        last_error=pool.last_error,
-        refused=pool.refusals.total,
-    )
+        )
+
+    def start_failed(self, place: Place, id: str, error: HangarError, now: float) -> StartFailed:
+        """What the waiters are told."""
+        for other in self.places.values():
+            if other.instance is not None:
+                self.forgive(other, other.instance, now)
+        failed = as_start_failed(self.provider.name, error)
+        self.setbacks.add(failed, now, self.provider.lifecycle.restart, self.random)
+        self.proven = False
+        self.last_error = _told(failed)
+        self.move(place, Happening.failed, id, failed.code)
+        wait = _rounded(self.setbacks.until - now)
+        self.record(
+            ProviderStartFailed(
+                at=self.wall(),
+                severity=Severity.medium,
+                provider=self.provider.name,
+                code=failed.code,
+                detail=self.last_error,
+                retry_after=wait,
+            )
+        )
+        return StartFailed(failed.code, **{**failed.facts, "retry_after": wait})
+
+    def crashed(self, place: Place, instance: Instance, error: HangarError, now: float) -> None:
+        self.forgive(place, instance, now)
+        place.setbacks.add(error, now, self.provider.lifecycle.restart, self.random)
+        self.proven = False
+        self.last_error = _told(error)
+        instance.error = error
+
+    def wait(self, place: Place, now: float) -> float:
+        """Seconds until a start may be tried."""
+        return max(place.setbacks.until, self.setbacks.until) - now
+
+    def not_yet(self, place: Place, wait: float) -> StartFailed:
+        later = max((place.setbacks, self.setbacks), key=lambda each: each.until)
+        error = as_start_failed(self.provider.name, later.error)
+        return StartFailed(error.code, **{**error.facts, "retry_after": _rounded(wait)})
+
+    def forgive(self, place: Place, instance: Instance, now: float) -> None:
+        """It stayed up long enough: what failed before it came is forgiven."""
+        if now - instance.since >= min(self.provider.lifecycle.restart.longest, _SETTLED):
+            self.setbacks.forgive(instance.since)
+            place.setbacks.forgive(instance.since)
+
+    def forget_failure(self, place: Place, now: float) -> None:
+        """A place that nobody came back to is dropped; a key that never returns must not be kept for ever."""
+        if -self.wait(place, now) >= self.provider.lifecycle.restart.longest:
+            place.setbacks.clear()
+            self.move(place, Happening.ended, "", "forgotten")
+            self.tidy(place)
+
+    def tidy(self, place: Place) -> None:
+        """Drop a place that says nothing any more. A dead one goes on saying so for a while."""
+        if place.instance is not None or place.starting is not None or place.waiting:
+            return
+        if place.state is State.cold and not place.setbacks.failures and self.places.get(place.key) is place:
+            del self.places[place.key]
+
+    # what its connections dropped
+
+    def refused(self, reason: str, now: float) -> None:
+        self.refusals.add(reason)
+        self.tell_refusals(now)
+
+    def tell_refusals(self, now: float) -> None:
+        if count := self.refusals.tell(now):
+            self.record(
+                ProviderMessageRefused(
+                    at=self.wall(), provider=self.provider.name, count=count, reason=self.refusals.reason
+                )
+            )
+
+
+def as_start_failed(provider: str, error: HangarError | None) -> StartFailed:
+    """Why there is no instance, said of the start. Nothing was sent yet, so the call may be repeated."""
+    if isinstance(error, StartFailed):
+        return error
+    if error is not None and error.code in _OWN_CODES:
+        return StartFailed(error.code, **{"provider": provider, **error.facts})
+    if error is None or error.code == "provider_died":
+        told = "" if error is None else str(error.facts.get("detail", ""))
+        detail = f"It ended by itself. {told}".rstrip()
+    else:
+        detail = _told(error)
+    return StartFailed("start_failed", provider=provider, detail=detail, fix=f"Look at `hangar logs {provider}`.")
+
+
+def _told(error: HangarError) -> str:
+    return f"{error.what} {error.why}"
+
+
+def _rounded(seconds: float) -> float:
+    """For people and models: tenths, never less than what is left."""
+    return max(0.0, math.ceil(seconds * 10) / 10)
