@@ -71,8 +71,11 @@ async def test_elicitation_and_sampling_travel_from_a_strangers_server(
             assert "Ada" in words(asked)
             thought = await client.call_tool("everything__trigger-sampling-request", {"prompt": "hello"})
             assert "a model's words" in words(thought)
-            roots = await client.call_tool("everything__get-roots-list", {})
-            assert "file:///somewhere" in words(roots)
+            if mode == "legacy":
+                # This server asks for roots once, outside any call, when a session opens. A modern client cannot be
+                # asked then; roots asked for inside a call cross eras below.
+                roots = await client.call_tool("everything__get-roots-list", {})
+                assert "file:///somewhere" in words(roots)
         async with Client(hangar.url, mode=mode) as client:
             listed = {tool.name for tool in (await client.list_tools()).tools}
             assert "everything__echo" in listed

@@ -129,7 +129,7 @@ async def test_a_dead_provider_hides_only_itself(real_servers: RealServers, tmp_
     providers = {
         "time": subprocess_provider([real_servers.time]),
         "ends": subprocess_provider(["false"]),
-        "silent": subprocess_provider(["sleep", "1000"], lifecycle={"start_timeout": "2s"}),
+        "silent": subprocess_provider(["sleep", "1000"], lifecycle={"start_timeout": "2s", "stop_grace": "500ms"}),
         "nowhere": remote_provider(f"http://127.0.0.1:{free_port()}/mcp"),
     }
     with house(tmp_path, providers) as hangar:

@@ -40,7 +40,7 @@ async def test_each_call_is_admitted_and_then_ends_exactly_once(tmp_path: Path, 
             await wire.ask("prompts/get", {"name": "fixture__test_simple_prompt"})
             await wire.ask("resources/read", {"uri": "fixture+test://static-text"})
             await wire.ask("resources/read", {"uri": "fixture+test://no-such-thing"})
-        records = hangar.audit_until(settled)
+        records = hangar.audit_until(lambda all: settled(all) and sum(r["type"] == "call.denied" for r in all) >= 2)
     order: dict[str, list[str]] = {}
     for record in records:
         if record["type"].startswith("call."):
@@ -51,7 +51,9 @@ async def test_each_call_is_admitted_and_then_ends_exactly_once(tmp_path: Path, 
     assert ends["call.completed", "ok"] >= 3
     assert ends["call.completed", "tool_error"] >= 1
     assert ends["call.failed", "timeout"] == 1
-    assert [r["name"] for r in records if r["type"] == "call.denied"] == ["test_image_content"]
+    refused = [(r["name"], r["code"]) for r in records if r["type"] == "call.denied"]
+    assert [name for name, _ in refused] == ["test_image_content", "test://no-such-thing"]
+    assert refused[1][1] == "unknown_resource"
     for record in records:
         if record["type"] == "call.admitted":
             assert record["provider"] == "fixture"

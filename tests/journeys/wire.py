@@ -77,6 +77,20 @@ class Wire:
     def _dress(self, params: Json) -> Json:
         return params
 
+    def raw(self, method: str, params: Json, id: int) -> bytes:
+        """The request as bytes for a connection of one's own, where a thousand clients would be too many."""
+        dressed = self._dress(dict(params))
+        body = json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": dressed}).encode()
+        head = {
+            "host": "127.0.0.1",
+            "connection": "close",
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **self._head(method, dressed),
+        }
+        lines = ["POST /mcp HTTP/1.1", *(f"{name}: {value}" for name, value in head.items()), "", ""]
+        return "\r\n".join(lines).encode() + body
+
     @asynccontextmanager
     async def open(
         self, method: str, params: Json | None = None, *, id: int | str | None = None
