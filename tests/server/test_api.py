@@ -12,7 +12,7 @@ import pytest
 
 from mcp_hangar.application.event_codec import Codec
 from mcp_hangar.application.event_log import EventLog
-from mcp_hangar.application.pool import ProviderStatus
+from mcp_hangar.application.instances import ProviderStatus
 from mcp_hangar.application.queries import Queries
 from mcp_hangar.application.views import Views
 from mcp_hangar.domain.errors import Denied, HangarError, ProviderDied

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from mcp_hangar.application.event_log import EventLog
-from mcp_hangar.application.pool import ProviderStatus
+from mcp_hangar.application.instances import ProviderStatus
 from mcp_hangar.application.views import CallFilter, CallPage, CallRow, EventPage, ProviderCounts, Views
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.lifecycle import State

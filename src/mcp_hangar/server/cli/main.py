@@ -1,17 +1,60 @@
 # SPDX-License-Identifier: MIT
-"""The command `hangar`: one file per command, each imported only when it is the one asked for."""
+"""The command `hangar`: one file per command. What a command needs is imported when it is the one that runs, so that
+`hangar --help` answers at once."""
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Annotated
+
 import typer
 
-from mcp_hangar.server.cli import config
+from mcp_hangar import __version__
+from mcp_hangar.server.cli.call import call
+from mcp_hangar.server.cli.logs import logs
+from mcp_hangar.server.cli.providers import start, stop
 from mcp_hangar.server.cli.serve import serve
+from mcp_hangar.server.cli.status import status
+from mcp_hangar.server.cli.tools import tools
+from mcp_hangar.server.cli.why import why
 
-app = typer.Typer(name="hangar", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
-app.command()(serve)
-app.add_typer(config.app, name="config")
+_CONFIG_HELP = "Check and show the configuration."
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line. The checks of the configuration are heavy: they are only there when they are asked for."""
+    app = typer.Typer(
+        name="hangar",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Run MCP servers behind one governed endpoint.",
+    )
+    app.callback()(_hangar)
+    for command in (serve, status, tools, call, logs, why, start, stop):
+        app.command()(command)
+    if "config" in arguments or "_HANGAR_COMPLETE" in os.environ:
+        from mcp_hangar.server.cli import config
+
+        app.add_typer(config.app, name="config")
+    else:
+        app.add_typer(typer.Typer(help=_CONFIG_HELP), name="config")
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mcp-hangar {__version__}")
+        raise typer.Exit
+
+
+def _hangar(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run MCP servers behind one governed endpoint."""
 
 
 def main() -> None:
-    app()
+    build(sys.argv[1:])()

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: MIT
+"""A small client of Hangar's REST: finds the running Hangar, reads the admin token, asks, and raises what went wrong.
+
+It stands apart: it knows the wire, and nothing else of Hangar.
+
+    with HangarClient.find() as hangar:
+        print(hangar.status()["state"])
+        print(hangar.call("time", "get_current_time", {"timezone": "Europe/Berlin"})["result"])
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, cast
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+DEFAULT_STATE_DIR: Final = "~/.local/state/hangar"
+Json = dict[str, Any]
+
+
+class HangarError(Exception):
+    """What went wrong, in words for a person."""
+
+
+class NotRunning(HangarError):
+    """No running Hangar was found, or it cannot be reached."""
+
+
+class Ambiguous(HangarError):
+    """Several Hangars run; one has to be named."""
+
+    def __init__(self, addresses: list[Address]) -> None:
+        self.addresses = addresses
+        found = "; ".join(f"--pid {address.pid} ({address.url or address.socket})" for address in addresses)
+        super().__init__(f"Several Hangars are running. Name one with --pid, --url or HANGAR_URL: {found}.")
+
+
+class Refused(HangarError):
+    """Hangar answered with a problem (RFC 9457)."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.problem = dict(problem)
+        self.code = str(problem.get("code", ""))
+        self.call_id = str(problem.get("callId", ""))
+        parts = [str(problem.get(part, "")) for part in ("title", "why", "fix")]
+        super().__init__(" ".join(part for part in parts if part) or f"Hangar answered with HTTP status {status}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a running Hangar's operator plane is: a URL, or the path of a Unix socket."""
+
+    pid: int = 0
+    url: str = ""
+    socket: str = ""
+    token_file: str = ""
+    config: str = ""
+
+
+def running(state_dir: Path) -> list[Address]:
+    """The Hangars that run with this `state.dir`, by process number."""
+    found: list[Address] = []
+    with contextlib.suppress(OSError):
+        for path in (state_dir / "run").iterdir():
+            address = _read_address(path)
+            if address is not None:
+                found.append(address)
+    return sorted(found, key=lambda address: address.pid)
+
+
+def _read_address(path: Path) -> Address | None:
+    try:
+        value = json.loads((path / "address").read_bytes())
+        pid = int(path.name)
+        address = Address(
+            pid=pid,
+            url=str(value.get("url", "")),
+            socket=str(value.get("socket", "")),
+            token_file=str(value.get("token_file", "")),
+            config=str(value.get("config", "")),
+        )
+    except (OSError, ValueError, AttributeError):
+        return None
+    return address if (address.url or address.socket) and _alive(pid, value.get("started")) else None
+
+
+def _alive(pid: int, started: object) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        # A process number may have been given to another since; the kernel's start time tells.
+        now = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return started is None or now == started
+    return True
+
+
+class HangarClient:
+    """One Hangar. Answers are plain values, as the REST description has them."""
+
+    def __init__(self, address: Address, token: str, *, timeout: float = 330.0) -> None:
+        self.address = address
+        transport = httpx.HTTPTransport(uds=address.socket) if address.socket else httpx.HTTPTransport()
+        base = "http://localhost" if address.socket else address.url.rstrip("/").removesuffix("/mcp")
+        # No proxy and no netrc of the environment: the token is for Hangar alone.
+        self._http = httpx.Client(
+            base_url=f"{base}/api/v1",
+            headers={"Authorization": f"Bearer {token}"},
+            transport=transport,
+            timeout=httpx.Timeout(timeout, connect=5.0),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    @classmethod
+    def find(
+        cls,
+        *,
+        url: str = "",
+        pid: int = 0,
+        state_dir: str | Path = "",
+        token: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> HangarClient:
+        """The Hangar at `url` (or HANGAR_URL), the one with `pid`, or the only one that runs.
+
+        The token is `token`, HANGAR_ADMIN_TOKEN, or read from the folder of state; a file's token is sent to this
+        machine only.
+        """
+        env = os.environ if environment is None else environment
+        state = Path(state_dir or env.get("HANGAR_STATE_DIR") or DEFAULT_STATE_DIR).expanduser()
+        url = url or ("" if pid else env.get("HANGAR_URL", ""))
+        address = Address(url=url) if url else _only(running(state), pid, state)
+        token = token or env.get("HANGAR_ADMIN_TOKEN", "") or _token(address, state)
+        return cls(address, token)
+
+    def __enter__(self) -> HangarClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    def status(self) -> Json:
+        return self._get("/status")
+
+    def providers(self) -> list[Json]:
+        return cast("list[Json]", self._get("/providers")["providers"])
+
+    def provider(self, name: str) -> Json:
+        return self._get(f"/providers/{quote(name, safe='')}")
+
+    def logs(self, name: str, limit: int = 200) -> list[str]:
+        return cast("list[str]", self._get(f"/providers/{quote(name, safe='')}/logs", limit=limit)["lines"])
+
+    def tools(self, provider: str = "", query: str = "") -> Json:
+        return self._get("/tools", provider=provider, query=query)
+
+    def calls(self, *, limit: int = 100, cursor: str = "", **filters: str) -> Json:
+        """Newest first. Filters: provider, method, name, outcome, caller, session, since."""
+        return self._get("/calls", limit=limit, cursor=cursor, **filters)
+
+    def call_detail(self, id: str) -> Json:
+        return self._get(f"/calls/{quote(id, safe='')}")
+
+    def events(self, after: str = "", limit: int = 100) -> Json:
+        return self._get("/events", after=after, limit=limit)
+
+    def all_events(self, after: str = "") -> Iterator[Json]:
+        """Every event that is kept, from a cursor on, until there are no more."""
+        while True:
+            page = self.events(after, limit=1000)
+            yield from page["events"]
+            if not page["events"] or page["cursor"] == after:
+                return
+            after = page["cursor"]
+
+    # -- commands -----------------------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> Json:
+        return self._ask("POST", f"/providers/{quote(name, safe='')}/start")
+
+    def stop(self, name: str) -> Json:
+        return self._ask("POST", f"/providers/{quote(name, safe='')}/stop")
+
+    def call(self, provider: str, tool: str, arguments: Mapping[str, Any] | None = None) -> Json:
+        """Calls a tool: `call_id`, and `result` as MCP has it (`content`, `structuredContent`, `isError`)."""
+        return self.call_raw(provider, tool, json.dumps(dict(arguments or {})))
+
+    def call_raw(self, provider: str, tool: str, arguments: str) -> Json:
+        """The same with arguments that are JSON already: numbers keep their spelling."""
+        body = f'{{"provider":{json.dumps(provider)},"tool":{json.dumps(tool)},"arguments":{arguments}}}'
+        return self._ask("POST", "/call", content=body.encode(), headers={"Content-Type": "application/json"})
+
+    # -- the wire -----------------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, **parameters: str | int) -> Json:
+        return self._ask("GET", path, params={name: value for name, value in parameters.items() if value != ""})
+
+    def _ask(self, method: str, path: str, **more: Any) -> Json:
+        where = self.address.socket or self.address.url
+        if self.address.socket and not Path(self.address.socket).is_socket():
+            raise NotRunning(f"Hangar cannot be reached at {where}: there is no such socket.")
+        try:
+            response = self._http.request(method, path, **more)
+        except httpx.TimeoutException:
+            raise HangarError(f"Hangar at {where} did not answer in time.") from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise NotRunning(f"Hangar cannot be reached at {where}: {str(error) or type(error).__name__}.") from None
+        try:
+            value = response.json()
+        except ValueError:
+            value = None
+        if response.status_code == 200 and isinstance(value, dict):
+            return value
+        if isinstance(value, dict) and "code" in value:
+            raise Refused(response.status_code, value)
+        raise HangarError(f"What answers at {where} is not Hangar (HTTP status {response.status_code}).")
+
+
+def _only(found: list[Address], pid: int, state: Path) -> Address:
+    if pid:
+        found = [address for address in found if address.pid == pid]
+    if not found:
+        which = f"with process number {pid} " if pid else ""
+        raise NotRunning(
+            f"No running Hangar {which}was found in {state / 'run'}. Start one with `hangar serve`, or name one with "
+            "--url or HANGAR_URL."
+        )
+    if len(found) > 1:
+        raise Ambiguous(found)
+    return found[0]
+
+
+def _token(address: Address, state: Path) -> str:
+    """The admin token of a Hangar on this machine; another machine's is never guessed."""
+    if address.url and not _is_loopback(address.url) and not address.pid:
+        raise HangarError(f"Set HANGAR_ADMIN_TOKEN to the admin token of the Hangar at {address.url}.")
+    path = Path(address.token_file) if address.token_file else state / "admin.token"
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        raise HangarError(
+            f"The admin token in {path} cannot be read ({error.strerror}). Run as the user that Hangar runs as, or set "
+            "HANGAR_ADMIN_TOKEN."
+        ) from None
+    if not token.isascii() or not token.isprintable() or not token:
+        raise HangarError(f"{path} holds no token.")
+    return token
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: MIT
+"""The command line as people run it: a process of its own, against a listening Hangar's REST."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import uvicorn
+
+from mcp_hangar import __version__
+from mcp_hangar.application.event_codec import Codec
+from mcp_hangar.application.event_log import EventLog
+from mcp_hangar.application.queries import Queries
+from mcp_hangar.application.views import Views
+from mcp_hangar.client import Address, HangarClient, HangarError, NotRunning, Refused, running
+from mcp_hangar.domain.errors import Denied
+from mcp_hangar.infrastructure.run_directory import RunDirectory
+from mcp_hangar.server.api.app import build_api
+from mcp_hangar.server.cli.call import read_arguments
+from mcp_hangar.server.cli.output import safe
+from tests.server.test_api import EVENTS, Fleet
+
+TOKEN = "an-admin-token-of-tests"
+RUN = "import sys; from mcp_hangar.server.cli.main import main; sys.argv[0] = 'hangar'; main()"
+
+
+class Answering(Fleet):
+    result: bytes = b'{"content":[{"type":"text","text":"it is late"}],"isError":false}'
+
+    async def invoke(self, name: str, tool: str, arguments: bytes) -> dict[str, object]:
+        answer = await super().invoke(name, tool, arguments)
+        return {**answer, "result": msgspec.Raw(self.result)}
+
+
+class Hangar:
+    """REST of a made-up house on a real port, announced in a folder of state."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.fleet = Answering()
+        views = Views(epoch="e1", keep=1 << 20)
+        codec = Codec(epoch="e1", hash_key=b"k")
+        asyncio.run(views.see([codec.encode(event, seq) for seq, event in enumerate(EVENTS, 1)]))
+        self.log = EventLog([], codec=codec, backlog_bytes=1000)
+        queries = Queries(
+            views=views,
+            log=self.log,
+            instances=self.fleet,
+            providers=lambda: self.fleet.providers,
+            offer=self.fleet.offer,
+            denied_by=lambda one, tool: "",
+            logs=lambda one: ["one", "evil \x1b[2J line", "three"],
+            stopping=lambda: False,
+            software="mcp-hangar 3",
+            config="",
+        )
+        app = build_api(queries, self.fleet, TOKEN, version="3")
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False))
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
+        self.thread.start()
+        state.mkdir(mode=0o700)
+        (state / "admin.token").write_text(TOKEN + "\n")
+        self.run_directory = RunDirectory(state)
+        self.run_directory.announce(url=self.url, token_file=str(state / "admin.token"))
+
+    def close(self) -> None:
+        self.run_directory.close()
+        self.server.should_exit = True
+        self.thread.join()
+        self.listener.close()
+
+    def __call__(self, *arguments: str, code: int = 0, **environment: str) -> str:
+        done = run(*arguments, HANGAR_STATE_DIR=str(self.state), **environment)
+        assert done.returncode == code, done.stdout + done.stderr
+        self.stderr = done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HANGAR_")} | environment
+    return subprocess.run(
+        [sys.executable, "-c", RUN, *arguments],
+        env=env, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def hangar(tmp_path: Path) -> Iterator[Hangar]:
+    made = Hangar(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def test_status_tells_how_everything_fares(hangar: Hangar) -> None:
+    lines = hangar("status").splitlines()
+    assert lines[0].startswith("mcp-hangar 3, process")
+    assert lines[0].endswith(": ready")
+    rows = [line.split("\t") for line in lines[2:]]
+    assert [row[:3] for row in rows[1:]] == [["git", "subprocess", "cold"], ["time", "subprocess", "ready"]]
+    assert "network" in rows[1][rows[0].index("unenforced")]
+    assert json.loads(hangar("status", "--json"))["totals"]["calls"] == 2
+    hangar.log.full, hangar.log.detail = True, "audit: disk full"
+    assert "audit: disk full" in hangar("status", code=1)
+
+
+def test_tools_lists_names_in_columns_and_definitions_in_json(hangar: Hangar) -> None:
+    assert hangar("tools").splitlines()[1] == "time\tnow\t-\tTells the time"
+    assert "git" in hangar.stderr
+    assert json.loads(hangar("tools", "time", "--json"))["tools"][0]["definition"]["x-new"] == 1.5
+
+
+def test_call_passes_arguments_as_json_or_strings_and_prints_the_text(hangar: Hangar) -> None:
+    output = hangar(
+        "call", "time", "now", "--arg", "zone=Europe/Berlin", "-a", "n=1.50", "-a", 'l=[1, "x"]', "-a", "e="
+    )
+    assert output == "it is late\n"
+    assert hangar.fleet.invoked == [("time", "now", b'{"zone":"Europe/Berlin","n":1.50,"l":[1, "x"],"e":""}')]
+    hangar("call", "time", "now", "--json-args", '{"big": 12345678901234567890.10}')
+    assert hangar.fleet.invoked[1][2] == b'{"big": 12345678901234567890.10}'
+    assert json.loads(hangar("call", "time", "now", "--json"))["call_id"] == "c9"
+
+
+def test_a_tools_own_error_is_printed_and_is_status_1(hangar: Hangar) -> None:
+    hangar.fleet.result = b'{"content":[{"type":"text","text":"no such zone"}],"isError":true}'
+    assert hangar("call", "time", "now", code=1) == "no such zone\n"
+    assert "hangar why c9" in hangar.stderr
+
+
+def test_a_denial_is_status_1_and_says_why_and_where_to_look(hangar: Hangar) -> None:
+    hangar.fleet.error = Denied("denied", name="now", policy="p", reason="Not today.", way_out="Ask.", call_id="c2")
+    assert hangar("call", "time", "now", code=1) == ""
+    assert "denied by p. Not today. Ask." in hangar.stderr
+    assert "hangar why c2" in hangar.stderr
+    assert json.loads(hangar("call", "time", "now", "--json", code=1))["code"] == "denied"
+
+
+def test_why_tells_the_story_of_a_call(hangar: Hangar) -> None:
+    output = hangar("why", "c2")
+    assert "denied" in output
+    assert "policy\tp" in output
+    assert json.loads(hangar("why", "c2", "--json"))["call"]["state"] == "denied"
+    hangar("why", "none", code=1)
+    assert "No call none is known." in hangar.stderr
+
+
+def test_logs_show_what_a_provider_wrote_and_cannot_move_the_terminal(hangar: Hangar) -> None:
+    assert hangar("logs", "time", "-n", "2") == "evil \\x1b[2J line\nthree\n"
+    hangar("logs", "none", code=1)
+    assert "git, time" in hangar.stderr
+
+
+def test_stop_and_start_hold_and_release_a_provider(hangar: Hangar) -> None:
+    assert "time" in hangar("stop", "time")
+    assert hangar.fleet.held == {"time"}
+    assert json.loads(hangar("start", "time", "--json"))["held"] is False
+    assert hangar.fleet.held == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["call", "time"], ["call", "time", "now", "--arg", "x"], ["call", "time", "now", "--json-args", "[1]"],
+        ["call", "time", "now", "--json-args", "{"], ["call", "time", "now", "-a", "x=1", "-a", "x=2"],
+        ["call", "time", "now", "-a", "x=1", "--json-args", "{}"], ["nothing"],
+        ["status", "--what"], ["logs", "t", "-n", "0"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_status_2_and_calls_nothing(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_running_hangar_the_status_is_3_and_the_way_out_is_named(tmp_path: Path) -> None:
+    done = run("status", HANGAR_STATE_DIR=str(tmp_path))
+    assert done.returncode == 3
+    assert "hangar serve" in done.stderr
+    gone = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{gone.getsockname()[1]}"
+    gone.close()
+    done = run("status", "--url", url, HANGAR_STATE_DIR=str(tmp_path), HANGAR_ADMIN_TOKEN="x" * 20)
+    assert done.returncode == 3
+    assert url in done.stderr
+
+
+def test_where_several_run_one_has_to_be_named(hangar: Hangar) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        path = hangar.state / "run" / str(other.pid)
+        path.mkdir()
+        (path / "address").write_text(json.dumps({"pid": other.pid, "url": "http://127.0.0.1:1"}))
+        hangar("status", code=2)
+        assert f"--pid {os.getpid()} ({hangar.url})" in hangar.stderr
+        assert f"--pid {other.pid}" in hangar.stderr
+        assert "ready" in hangar("status", "--pid", str(os.getpid()))
+        assert "ready" in hangar("status", HANGAR_URL=hangar.url)
+        other.communicate(b"\n")
+    assert "ready" in hangar("status")
+
+
+def test_the_token_is_never_sent_to_another_machine_unless_it_is_given(hangar: Hangar) -> None:
+    for url in ("http://192.0.2.1:8000", "http://example.com", "http://127.0.0.1.example.com", "http://[2001:db8::1]"):
+        with pytest.raises(HangarError, match="HANGAR_ADMIN_TOKEN"):
+            HangarClient.find(url=url, state_dir=hangar.state, environment={})
+        HangarClient.find(url=url, state_dir=hangar.state, environment={"HANGAR_ADMIN_TOKEN": "t"}).close()
+
+
+def test_a_wrong_token_is_told(hangar: Hangar) -> None:
+    hangar("status", code=1, HANGAR_ADMIN_TOKEN="wrong")
+    assert "admin token" in hangar.stderr
+
+
+def test_a_proxy_of_the_environment_never_sees_the_token(hangar: Hangar) -> None:
+    assert "ready" in hangar("status", HTTP_PROXY="http://127.0.0.1:1", ALL_PROXY="http://127.0.0.1:1")
+
+
+def test_the_client_reads_pages_and_raises_what_hangar_says(hangar: Hangar) -> None:
+    with HangarClient.find(state_dir=hangar.state, environment={}) as client:
+        assert [event["seq"] for event in client.all_events("e1:0")] == [1, 2, 3, 4, 5]
+        assert [call["id"] for call in client.calls(provider="git")["calls"]] == ["c2"]
+        assert client.provider("time")["name"] == "time"
+        assert [row["name"] for row in client.providers()] == ["git", "time"]
+        assert client.call("time", "now", {"a": "é"})["call_id"] == "c9"
+        with pytest.raises(Refused) as caught:
+            client.provider("../status")
+        assert caught.value.code in ("not_found", "unknown_provider")
+    with pytest.raises(NotRunning), HangarClient(Address(socket="/nowhere/hangar.sock"), "t") as client:
+        client.status()
+
+
+def test_what_is_no_address_is_no_hangar(tmp_path: Path) -> None:
+    for name, text in (("1", "{"), ("2", "[]"), ("x", "{}"), (str(os.getpid()), "{}"), ("999999999", '{"url":"u"}')):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / "address").write_text(text)
+    assert running(tmp_path) == []
+
+
+def test_version_and_help_answer_without_the_heavy_parts() -> None:
+    assert run("--version").stdout == f"mcp-hangar {__version__}\n"
+    described = run("--help").stdout
+    for name in ("serve", "status", "tools", "call", "logs", "why", "start", "stop", "config"):
+        assert f" {name} " in described
+    script = "import sys; sys.argv = ['hangar', '--version']\nfrom mcp_hangar.server.cli.main import build\n"
+    script += (
+        "build(['--help'])\nprint([m for m in ('httpx', 'fastapi', 'pydantic', 'rich.table') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_config_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "hangar.yaml").write_text("version: 1\nproviders: {}\n")
+    done = run("config", "check", "--config", str(tmp_path / "hangar.yaml"))
+    assert done.returncode in (0, 1)
+    assert "hangar.yaml" in done.stdout + done.stderr
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """What a command prints when stdout is a terminal."""
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HANGAR_")} | {"TERM": "xterm"}
+    env.pop("NO_COLOR", None)
+    process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], env=env | environment, stdout=theirs)
+    os.close(theirs)
+    output = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        output += chunk
+    os.close(ours)
+    assert process.wait(60) == 0
+    return output.decode()
+
+
+def test_a_terminal_gets_a_table_and_no_color_if_it_says_so(hangar: Hangar) -> None:
+    state = str(hangar.state)
+    assert "\u2500" in on_a_terminal("tools", HANGAR_STATE_DIR=state)
+    plain = on_a_terminal("tools", HANGAR_STATE_DIR=state, NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
+    assert "\\x1b[2J" in on_a_terminal("logs", "time", HANGAR_STATE_DIR=state)
+
+
+def test_arguments_keep_what_only_looks_like_json() -> None:
+    assert read_arguments(["a=NaN", "b=007", "c=true", "d={", 'e="q"', "f=a=b"], "") == (
+        '{"a":"NaN","b":"007","c":true,"d":"{","e":"q","f":"a=b"}'
+    )
+    assert read_arguments([], "") == "{}"
+
+
+def test_text_of_strangers_is_made_visible_but_stays_readable() -> None:
+    assert safe("a\tb\nc é 🙂") == "a\tb\nc é 🙂"
+    assert safe("\x1b]0;x\x07\r\u202e\x9b") == "\\x1b]0;x\\x07\\x0d\\x202e\\x9b"
