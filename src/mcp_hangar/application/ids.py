@@ -11,10 +11,10 @@ from typing import Final
 ids: Final = itertools.count(1)
 """`next(ids)`: the id of a request to a provider, and its progress token."""
 
-_RUN = f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}"
-_calls = itertools.count(1)
+RUN: Final = f"{time.time_ns() // 1_000_000 & 0xFFFFFFFFFF:010x}"
+calls: Final = itertools.count(1)
 
 
 def new_call_id() -> str:
     """A call's id: the run of Hangar and a number; sortable within a run, short enough to be typed."""
-    return f"{_RUN}-{next(_calls):x}"
+    return f"{RUN}-{next(calls):x}"

@@ -48,6 +48,8 @@ class Client(msgspec.Struct):
     client: str = ""
     client_info: msgspec.Raw | bytes = b"{}"
     log_level: str = ""
+    seen: list[float] = msgspec.field(default_factory=lambda: [0.0])
+    """When it was last heard of (monotonic); shared by all that stand for the same inferred session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,22 +82,22 @@ class Answer(msgspec.Struct):
 Own = Callable[[Call, "Flight"], Awaitable[Answer]]
 
 
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """A call on its way, for those who may end it: a client that leaves or cancels, the deadline, the operator."""
 
-    __slots__ = ("call", "channel", "deadline", "error", "exchange", "instance", "number", "tasks", "unread", "waiting")
-
-    def __init__(self, call: Call, channel: Channel) -> None:
-        self.call = call
-        self.channel = channel
-        self.number = 0
-        self.deadline = 0.0
-        self.exchange: Exchange | None = None
-        self.instance: Instance | None = None
-        self.error: HangarError | None = None
-        self.waiting: asyncio.Task[Instance] | None = None
-        self.tasks: set[asyncio.Task[None]] | None = None
-        self.unread: asyncio.Task[Message] | None = None
+    call: Call
+    channel: Channel
+    number: int = 0
+    deadline: float = 0.0
+    exchange: Exchange | None = None
+    instance: Instance | None = None
+    error: HangarError | None = None
+    waiting: asyncio.Task[Instance] | None = None
+    """The start that a cold call waits for."""
+    tasks: set[asyncio.Task[None]] | None = None
+    """Questions under way to a legacy client."""
+    unread: asyncio.Task[Message] | None = None
+    """The next message of the provider, where somebody waited for it and had to leave."""
 
     def fail(self, error: HangarError) -> None:
         """End the call: its coroutine raises `error`. Harmless when it is over."""
@@ -150,6 +150,8 @@ class Proxy:
         self._own = own
         self._subscribe = subscribe
         self._levels: dict[str, str] = {}
+        self._met: dict[tuple[str, str, str, str], Instance] = {}
+        """Which instance served such a call last; good only while it is the one in `warm`."""
         self._again = {name: glob_matcher(each.tools.idempotent) for name, each in fleet.providers.items()}
 
     async def call(self, call: Call, flight: Flight) -> Answer:
@@ -169,18 +171,40 @@ class Proxy:
             raise self._refused(call)
 
         # 3 ready: a plain tool call to a warm instance goes straight on
-        instance = self._warm.get(self._instances.key(target, call.caller.id, call.capabilities.key, call.conversation))
+        whose = (target.name, call.caller.id, call.capabilities.key, call.conversation)
+        instance = self._met.get(whose)
+        if instance is not None and self._warm.get(instance.key) is not instance:
+            instance = None
         offer = None if instance is None else self._offers.get(instance.id)
         item = offer.items[_TOOLS].get(call.name) if offer is not None and call.method == "tools/call" else None
         way = None
         if instance is None or item is None or item.headers or call.log_level or "requestState" in call.params:
             way = await self._prepare(call, flight, target, fleet)
             instance, item = way.instance, way.item
+            if instance is not None:
+                self._met[whose] = instance
         if instance is not None and instance.in_flight >= target.limits.concurrency:
             raise self._busy(call, target)
 
         started = time.time()
-        log.append(admitted(call, started))
+        log.append(
+            CallAdmitted(
+                at=started,
+                provider=call.provider,
+                method=call.method,
+                name=call.name,
+                call_id=call.id,
+                session_id=call.session.id,
+                session_source=call.session.source,
+                caller=call.caller.id,
+                caller_type=call.caller.type.value,
+                tenant=call.caller.tenant,
+                trace_id=call.trace[3:35],
+                client=call.client,
+                era=call.era.value,
+                arguments=call.params.get("arguments", b""),
+            )
+        )
         number = flight.number = next(ids)
         flight.instance = instance
         flight.deadline = time.monotonic() + target.limits.call_timeout
@@ -535,6 +559,7 @@ class Proxy:
 
     def gone(self, instance: Instance) -> None:
         self._levels.pop(instance.id, None)
+        self._met = {whose: each for whose, each in self._met.items() if each is not instance}
 
 
 OWN: Final = Provider(name="hangar", mode=Mode.subprocess, launch=SubprocessLaunch(command=()), sharing=Sharing.shared)

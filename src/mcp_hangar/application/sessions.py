@@ -137,7 +137,7 @@ class Sessions:
         self._on_closed = on_closed
         self._open: OrderedDict[str, ClientSession] = OrderedDict()
         self._counts: dict[str, int] = {}
-        self._inferred: OrderedDict[tuple[str, str], tuple[Session, float]] = OrderedDict()
+        self._inferred: OrderedDict[tuple[str, str], tuple[Session, list[float]]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -208,16 +208,17 @@ class Sessions:
             if not session.busy:
                 self.close(session)
 
-    def inferred(self, caller: Caller, client: str) -> Session:
-        """The governance session of a modern client that names none: caller, client and an idle window."""
+    def inferred(self, caller: Caller, client: str) -> tuple[Session, list[float]]:
+        """The governance session of a modern client that names none: caller, client and an idle window. The second
+        value is where to note when it was last heard of."""
         now = time.monotonic()
         key = (caller.id, client)
         known = self._inferred.get(key)
-        if known is not None and now - known[1] < _IDLE_WINDOW:
-            session = known[0]
-        else:
-            session = Session(id=uuid.uuid4().hex, source="inferred")
-            if len(self._inferred) >= _INFERRED_KEPT:
-                self._inferred.popitem(last=False)
-        self._inferred[key] = (session, now)
-        return session
+        if known is not None and now - known[1][0] < _IDLE_WINDOW:
+            known[1][0] = now
+            self._inferred.move_to_end(key)
+            return known
+        if len(self._inferred) >= _INFERRED_KEPT:
+            self._inferred.popitem(last=False)
+        made = self._inferred[key] = (Session(id=uuid.uuid4().hex, source="inferred"), [now])
+        return made

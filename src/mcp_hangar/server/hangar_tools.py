@@ -150,7 +150,7 @@ class HangarTools:
         batch: int,
         listing: Listing,
         instances: Instances,
-        call_of: Callable[[Request, Client, bytes | None], Call],
+        call_of: Callable[[Request, Client, str], Call],
         hold: Callable[[str, bool], Awaitable[None]],
         proxy: Callable[[], Proxy],
     ) -> None:
@@ -225,7 +225,9 @@ class HangarTools:
                     params["arguments"] = parts["arguments"]
                 if envelope.text(params["name"]).startswith("hangar_"):
                     raise RequestError("unknown_tool", name=envelope.text(params["name"]))
-                inner = self._call_of(Request(b"", "tools/call", params, {}), client, call.trace.encode())
+                inner = self._call_of(
+                    Request(b"", "tools/call", params, {}, envelope.text(params["name"])), client, call.trace
+                )
                 answer = await self._proxy().call(inner, Flight(inner, SilentChannel()))
                 if len(answer.error):
                     return b'{"call":%b,"error":%b}' % (envelope.encode(inner.id), answer.error)

@@ -35,7 +35,7 @@ class HangarProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self.leaving: dict[Flight | asyncio.Task[Any], None] = {}
-        self.app_state = {"leaving": self.leaving}
+        self.app_state = {"leaving": self.leaving, "clients": {}}
         self.head = 0
         self.since = 0.0
         self.open_connections.add(self)

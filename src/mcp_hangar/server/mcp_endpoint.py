@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
+from time import monotonic
 from typing import Any, Final
 
+import msgspec
+
 from mcp_hangar.application.listing import Client
-from mcp_hangar.application.proxy import Flight
+from mcp_hangar.application.proxy import Answer, Flight
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import ANONYMOUS, Caller, CallerType
@@ -23,7 +26,10 @@ from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
 from mcp_hangar.domain.mcp.eras import (
     CLIENT_CAPABILITIES,
+    CLIENT_INFO,
+    HANGAR_SESSION,
     LEGACY_VERSIONS,
+    LOG_LEVEL,
     MODERN_VERSION,
     MODERN_VERSIONS,
     NAME_PARAM,
@@ -34,7 +40,15 @@ from mcp_hangar.domain.mcp.headers import decode_value
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.errors import error_member, http_status, tool_refusal, upstream_status
-from mcp_hangar.server.mcp_methods import CALLS, Methods, ask_session, cancel, known_in, take_response
+from mcp_hangar.server.mcp_methods import (
+    LEGACY_CALLS,
+    MODERN_CALLS,
+    Methods,
+    ask_session,
+    cancel,
+    known_in,
+    take_response,
+)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -49,21 +63,39 @@ _STREAM_HEADERS: Final = [
 ]
 KEEPALIVE: Final = 12.0
 """Seconds of silence on an open stream before a comment is sent."""
+_MOST_HEADS: Final = 1_024
+_MOST_HEAD: Final = 2_048
+"""Bytes of header values; a longer head is read anew each time."""
+_MOST_CLIENTS: Final = 64
 _RETRY_MS: Final = 1_000
 _RESUMABLE: Final = "2025-11-25"
 TOKEN_CALLER: Final = Caller(id="token", type=CallerType.token)
 
 
-class HttpChannel:
+class Head(msgspec.Struct):
+    """What the header lines of a request say."""
+
+    fields: dict[bytes, bytes]
+    error: RequestError | None = None
+    """Why nothing with this head is let in."""
+    refused: RequestError | None = None
+    """Why no POST with this head is."""
+    modern: bool = False
+    version: str = ""
+    method: str = ""
+    name: str = ""
+    named: bool = False
+    trace: str = ""
+
+
+class HttpChannel(msgspec.Struct, eq=False):
     """The way back over one POST: nothing is sent until something must be said before the answer."""
 
-    __slots__ = ("_send", "_session", "ear", "spoken", "stream")
-
-    def __init__(self, send: Send, session: ClientSession | None, ear: Ear | None = None) -> None:
-        self._send, self._session = send, session
-        self.ear = ear
-        self.stream: EventStream | None = None
-        self.spoken = False
+    _send: Send
+    _session: ClientSession | None = None
+    ear: Ear | None = None
+    stream: EventStream | None = None
+    spoken: bool = False
 
     async def begin(self) -> None:
         """Turn the answer into an event stream."""
@@ -101,7 +133,7 @@ class HttpChannel:
             raise RequestError("question_refused", method=method, detail="this client cannot be asked")
         return await ask_session(self._session, method, params, seconds, self.notify)
 
-    async def finish(self, message: bytes, status: int) -> None:
+    async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
         """The answer; the last thing said."""
         if self.spoken:
             await self._event(message, more=False)
@@ -109,6 +141,13 @@ class HttpChannel:
                 self.stream.finish()
             return
         headers = [_JSON, (b"content-length", b"%d" % len(message))]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if status == 405:
+            headers.append((b"allow", b"POST"))
+        retry = error.facts.get("retry_after") if error is not None else None
+        if isinstance(retry, (int, float)):
+            headers.append((b"retry-after", b"%d" % max(1, round(retry))))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": message})
 
@@ -131,99 +170,131 @@ class McpEndpoint:
         self._token, self._body_bytes, self._depth = token.encode(), body_bytes, depth
         self._caller = TOKEN_CALLER if token else ANONYMOUS
         self._other = other
+        self._heads: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
         self.open_channels: dict[HttpChannel, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request. A straight line for a modern client's call; what other requests need is below."""
         path = scope["path"]
         if scope["type"] != "http" or not path.startswith("/mcp") or (len(path) > 4 and path[4] != "/"):
-            return await self._other(scope, receive, send)
-        provider = path[5:]
-        headers = dict(scope["headers"])
-        body = b""
-        era = Era.legacy
+            await self._other(scope, receive, send)
+            return
+        era, body, provider, state = Era.legacy, b"", path[5:], scope["state"]
+        request: Request | None = None
+        channel: HttpChannel | None = None
         try:
-            self._doors.check(scope, headers)
-            if self._token:
-                self._authenticate(headers)
+            lines = scope["headers"]
+            head = self._heads.get(tuple(lines)) or self._read_head(scope)
+            if head.error is not None:
+                raise head.error
             if provider and provider not in self._proxy.fleet.providers:
                 raise RequestError("not_found", path=path)
             if scope["method"] != "POST":
-                return await self._get_or_delete(scope, receive, send, headers)
-            body = await self._body(receive, headers)
+                await self._get_or_delete(scope, send, head)
+                return
+            if head.refused is not None:
+                raise head.refused
+            message = await receive()
+            body = message.get("body", b"")
+            if message.get("more_body") or len(body) > self._body_bytes:
+                body = await self._rest(message, receive)
             request = read_request(body, self._depth)
-            if PROTOCOL_VERSION in request.meta or _names_modern(headers.get(b"mcp-protocol-version")):
-                era = Era.modern
-                self._check_modern(request, headers)
-                if not request.id or not request.method:
-                    return await _accepted(send)
-                client = self._methods.modern_client(request, self._caller, provider, _connection_id(scope))
-                session = None
-                ear = None
-            else:
-                session = self._session(request, headers, provider)
-                if session is None:
-                    return await self._initialize(request, provider, send)
-                if not request.id or not request.method:
-                    return await self._one_way(request, session, send)
-                client = self._methods.client_of(session)
-                ear = self._methods.ear(session)
-            if not known_in(request.method, era):
-                raise RequestError("method_not_found", method=request.method)
-            channel = HttpChannel(send, session, ear)
-            if request.method in CALLS:
-                await self._call(request, client, session, channel, scope, headers)
-            elif request.method == "subscriptions/listen":
-                await self._listen(request, client, scope, send)
-            else:
-                result = await self._methods.answer(request, client, session)
-                await channel.finish(envelope.result(request.id, result), 200)
+            meta = request.meta
+            if PROTOCOL_VERSION not in meta and not head.modern:
+                await self._legacy(request, provider, head, send)
+                return
+            era = Era.modern
+            if (
+                meta.get(PROTOCOL_VERSION) != _MODERN_JSON
+                or head.version != MODERN_VERSION
+                or head.method != request.method
+                or head.name != request.name
+                or CLIENT_CAPABILITIES not in meta
+                or not request.id
+            ):
+                self._disagree(request, head)
+                await _accept(send)
+                return
+            client = state["clients"].get(
+                (bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider)
+            )
+            if client is None or LOG_LEVEL in meta or HANGAR_SESSION in meta:
+                client = self._client(request, provider, scope)
+            if request.method not in MODERN_CALLS:
+                await self._answer(request, client, scope, send)
+                return
+            call = self._methods.call_of(request, client, head.trace)
+            call.mirrored = lines
+            channel = HttpChannel(send)
+            flight = Flight(call, channel)
+            client.seen[0] = self.open_channels[channel] = monotonic()
+            state["leaving"][flight] = None
+            try:
+                answer = await self._proxy.call(call, flight)
+            finally:
+                del self.open_channels[channel]
+                state["leaving"].pop(flight, None)
+            if channel.spoken or len(answer.error):
+                await self._finish(request, channel, answer, era)
+                return
+            text = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request.id, answer.result)
+            headers = [_JSON, (b"content-length", b"%d" % len(text))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
         except HangarError as error:
-            message = envelope.error(peek_id(body) if body else b"", error_member(error, era))
-            await _reply(send, http_status(error, era), message, error)
+            await self._refuse(error, era, request, body, channel or HttpChannel(send))
 
-    async def _call(
-        self,
-        request: Request,
-        client: Client,
-        session: ClientSession | None,
-        channel: HttpChannel,
-        scope: Scope,
-        headers: dict[bytes, bytes],
-    ) -> None:
-        call = self._methods.call_of(request, client, headers.get(b"traceparent"))
-        flight = Flight(call, channel)
-        leaving = scope["state"].get("leaving")
-        if session is None:
-            call.mirrored = scope["headers"]
-            if leaving is not None:
-                leaving[flight] = None
+    async def _finish(self, request: Request, channel: HttpChannel, answer: Answer, era: Era) -> None:
+        if len(answer.error):
+            message = envelope.error(request.id, answer.error)
+            await channel.finish(message, upstream_status(answer.error, era))
         else:
-            session.flights[request.id] = flight
-        self.open_channels[channel] = asyncio.get_running_loop().time()
-        try:
-            answer = await self._proxy.call(call, flight)
-            if len(answer.error):
-                message = envelope.error(request.id, answer.error)
-                status = upstream_status(answer.error, client.era)
-            else:
-                message = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request.id, answer.result)
-                status = 200
-        except HangarError as error:
-            refusal = tool_refusal(error, client.era) if call.method == "tools/call" else None
-            if refusal is not None:
-                message, status = envelope.result(request.id, refusal), 200
-            else:
-                message = envelope.error(request.id, error_member(error, client.era))
-                status = http_status(error, client.era)
-        finally:
-            del self.open_channels[channel]
-            if session is not None:
-                session.flights.pop(request.id, None)
-            elif leaving is not None:
-                leaving.pop(flight, None)
-        await channel.finish(message, status)
+            await channel.finish(envelope.result(request.id, answer.result), 200)
 
-    # -- checks
+    async def _refuse(
+        self, error: HangarError, era: Era, request: Request | None, body: bytes, channel: HttpChannel
+    ) -> None:
+        id = request.id if request is not None else peek_id(body)
+        refusal = tool_refusal(error, era) if request is not None and request.method == "tools/call" else None
+        if refusal is not None:
+            await channel.finish(envelope.result(id, refusal), 200)
+            return
+        await channel.finish(envelope.error(id, error_member(error, era)), http_status(error, era), error)
+
+    # -- heads
+
+    def _read_head(self, scope: Scope) -> Head:
+        """What a request's header lines say; kept by their exact bytes, since clients repeat themselves."""
+        lines = scope["headers"]
+        fields = dict(lines)
+        head = Head(fields=fields)
+        try:
+            self._doors.check(scope, fields)
+            if self._token:
+                self._authenticate(fields)
+        except RequestError as error:
+            head.error = error
+            return head
+        if not fields.get(b"content-type", b"").lower().startswith(b"application/json"):
+            head.refused = RequestError("unsupported_media_type")
+        accept = fields.get(b"accept", b"")
+        if b"*/*" not in accept and (b"application/json" not in accept or b"text/event-stream" not in accept):
+            head.refused = RequestError("not_acceptable", needed="application/json and text/event-stream")
+        length = fields.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 15 or int(length) > self._body_bytes:
+            head.refused = RequestError("body_too_large", limit=self._body_bytes)
+        head.version = fields.get(b"mcp-protocol-version", b"").decode("latin-1").strip()
+        head.modern = bool(head.version) and head.version not in LEGACY_VERSIONS
+        head.method = fields.get(b"mcp-method", b"").decode("latin-1").strip()
+        head.named = b"mcp-name" in fields
+        head.name = decode_value(fields.get(b"mcp-name", b"").decode("latin-1").strip()) or ""
+        head.trace = fields.get(b"traceparent", b"").decode("latin-1")
+        size = sum(map(len, fields.values()))
+        if size <= _MOST_HEAD and b"traceparent" not in fields:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[tuple(lines)] = head
+        return head
 
     def _authenticate(self, headers: dict[bytes, bytes]) -> None:
         given = headers.get(b"authorization", b"")
@@ -231,34 +302,24 @@ class McpEndpoint:
         if kind.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
             raise RequestError("unauthorized", token="the agent token (server.token)")
 
-    async def _body(self, receive: Receive, headers: dict[bytes, bytes]) -> bytes:
-        if not headers.get(b"content-type", b"").lower().startswith(b"application/json"):
-            raise RequestError("unsupported_media_type")
-        accept = headers.get(b"accept", b"")
-        if b"*/*" not in accept and (b"application/json" not in accept or b"text/event-stream" not in accept):
-            raise RequestError("not_acceptable", needed="application/json and text/event-stream")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and len(length) < 16 and int(length) > self._body_bytes:
-            raise RequestError("body_too_large", limit=self._body_bytes)
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > self._body_bytes:
-                raise RequestError("body_too_large", limit=self._body_bytes)
-            return body
-        pieces, size = [body], len(body)
-        while message.get("more_body"):
+    async def _rest(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
+        """A body that came in pieces, or one that is too large."""
+        pieces: list[bytes] = [message.get("body", b"")]
+        size = len(pieces[0])
+        while message.get("more_body") and size <= self._body_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise RequestError("invalid_request", detail="the connection ended within the body")
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
-            if size > self._body_bytes:
-                raise RequestError("body_too_large", limit=self._body_bytes)
+        if size > self._body_bytes:
+            raise RequestError("body_too_large", limit=self._body_bytes)
         return b"".join(pieces)
 
-    def _check_modern(self, request: Request, headers: dict[bytes, bytes]) -> None:
-        """The modern era's ladder: the body's own envelope, then the headers that mirror it, then the version."""
+    # -- modern clients
+
+    def _disagree(self, request: Request, head: Head) -> None:
+        """Say what is wrong with a modern envelope, in the order the protocol has it. A notification is let pass."""
         meta, method = request.meta, request.method
         if not method:
             raise RequestError("invalid_request", detail="clients of this revision send no responses")
@@ -267,27 +328,77 @@ class McpEndpoint:
         for key in (PROTOCOL_VERSION, CLIENT_CAPABILITIES):
             if key not in meta:
                 raise RequestError("invalid_params", method=method, detail=f"_meta lacks {key}")
-        version = meta[PROTOCOL_VERSION]
-        said = headers.get(b"mcp-protocol-version", b"").strip()
-        if version != _MODERN_JSON or said != _MODERN:
-            self._refuse_version(envelope.text(version, "\0"), said)
-        if bytes(meta[CLIENT_CAPABILITIES])[:1] != b"{":
-            raise RequestError("invalid_params", method=method, detail=f"{CLIENT_CAPABILITIES} must be an object")
-        if headers.get(b"mcp-method", b"").strip() != method.encode():
-            raise RequestError("header_mismatch", header="Mcp-Method", detail=f"the body says {method}")
-        key = NAME_PARAM.get(method, "")
-        if key and key in request.params:
-            name = headers.get(b"mcp-name")
-            if name is None or decode_value(name.decode("latin-1").strip()) != envelope.text(request.params[key], "\0"):
-                raise RequestError("header_mismatch", header="Mcp-Name", detail=f"it differs from params.{key}")
-
-    def _refuse_version(self, version: str, said: bytes) -> None:
+        version = envelope.text(meta[PROTOCOL_VERSION], "\0")
         if version == "\0":
-            raise RequestError("invalid_params", method="", detail=f"{PROTOCOL_VERSION} must be a string")
-        if said.decode("latin-1") != version:
+            raise RequestError("invalid_params", method=method, detail=f"{PROTOCOL_VERSION} must be a string")
+        if head.version != version:
             raise RequestError("header_mismatch", header="MCP-Protocol-Version", detail=f"the body says {version}")
+        if head.method != method:
+            raise RequestError("header_mismatch", header="Mcp-Method", detail=f"the body says {method}")
+        if method in NAME_PARAM and (not head.named or head.name != request.name):
+            raise RequestError(
+                "header_mismatch", header="Mcp-Name", detail=f"it differs from params.{NAME_PARAM[method]}"
+            )
         if version not in MODERN_VERSIONS:
             raise RequestError("version_unsupported", requested=version, supported=list(MODERN_VERSIONS))
+        if not request.id:
+            raise RequestError("invalid_request", detail="a request needs an id")
+        raise RequestError("header_mismatch", header="Mcp-Name", detail=f"{method} names nothing")
+
+    def _client(self, request: Request, provider: str, scope: Scope) -> Client:
+        """Who asks; kept for the connection, unless the request itself says more."""
+        meta = request.meta
+        if bytes(meta[CLIENT_CAPABILITIES])[:1] != b"{":
+            raise RequestError(
+                "invalid_params", method=request.method, detail=f"{CLIENT_CAPABILITIES} must be an object"
+            )
+        peer = scope.get("client")
+        client = self._methods.modern_client(request, self._caller, provider, f"{peer[0]}:{peer[1]}" if peer else "")
+        clients = scope["state"]["clients"]
+        if LOG_LEVEL not in meta and HANGAR_SESSION not in meta and len(clients) < _MOST_CLIENTS:
+            clients[bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider] = client
+        return client
+
+    async def _answer(self, request: Request, client: Client, scope: Scope, send: Send) -> None:
+        """Methods that are no call."""
+        if request.method == "subscriptions/listen":
+            await self._listen(request, client, scope, send)
+            return
+        if not known_in(request.method, client.era):
+            raise RequestError("method_not_found", method=request.method)
+        result = await self._methods.answer(request, client, None)
+        await HttpChannel(send).finish(envelope.result(request.id, result), 200)
+
+    # -- legacy clients
+
+    async def _legacy(self, request: Request, provider: str, head: Head, send: Send) -> None:
+        session = self._session(request, head.fields, provider)
+        if session is None:
+            await self._initialize(request, provider, send)
+            return
+        if not request.id or not request.method:
+            await self._one_way(request, session, send)
+            return
+        if not known_in(request.method, Era.legacy):
+            raise RequestError("method_not_found", method=request.method)
+        client = self._methods.client_of(session)
+        if request.method not in LEGACY_CALLS:
+            result = await self._methods.answer(request, client, session)
+            await HttpChannel(send).finish(envelope.result(request.id, result), 200)
+            return
+        channel = HttpChannel(send, session, self._methods.ear(session))
+        try:
+            call = self._methods.call_of(request, client, head.trace)
+            flight = session.flights[request.id] = Flight(call, channel)
+            self.open_channels[channel] = monotonic()
+            try:
+                answer = await self._proxy.call(call, flight)
+            finally:
+                del self.open_channels[channel]
+                session.flights.pop(request.id, None)
+            await self._finish(request, channel, answer, Era.legacy)
+        except HangarError as error:
+            await self._refuse(error, Era.legacy, request, b"", channel)
 
     def _session(self, request: Request, headers: dict[bytes, bytes], provider: str) -> ClientSession | None:
         """The legacy session a request belongs to; None for `initialize`."""
@@ -301,14 +412,7 @@ class McpEndpoint:
             raise RequestError("unknown_session")
         if request.method == "initialize":
             raise RequestError("invalid_request", detail="the session is initialized already")
-        version = headers.get(b"mcp-protocol-version")
-        if version is not None and version.decode("latin-1") not in LEGACY_VERSIONS:
-            raise RequestError(
-                "version_unsupported", requested=version.decode("latin-1"), supported=list(LEGACY_VERSIONS)
-            )
         return session
-
-    # -- legacy sessions
 
     async def _initialize(self, request: Request, provider: str, send: Send) -> None:
         session, result = await self._methods.initialize(request, self._caller, provider, _tell)
@@ -324,22 +428,17 @@ class McpEndpoint:
             cancel(session, request)
         elif request.method == "notifications/roots/list_changed":
             await self._methods.roots_changed(session)
-        await _accepted(send)
+        await _accept(send)
 
-    async def _get_or_delete(self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes]) -> None:
+    async def _get_or_delete(self, scope: Scope, send: Send, head: Head) -> None:
+        headers = head.fields
         given = headers.get(b"mcp-session-id")
-        if (
-            scope["method"] not in ("GET", "DELETE")
-            or given is None
-            or _names_modern(headers.get(b"mcp-protocol-version"))
-        ):
-            error = RequestError("method_not_allowed", method=scope["method"], path=scope["path"], allowed="POST")
-            await _reply(send, 405, envelope.error(b"", error_member(error, Era.legacy)), error)
-            return
+        if scope["method"] not in ("GET", "DELETE") or given is None or head.modern:
+            raise RequestError("method_not_allowed", method=scope["method"], path=scope["path"], allowed="POST")
         session = self._sessions.find(given.decode("latin-1"), self._caller)
         if scope["method"] == "DELETE":
             self._sessions.close(session)
-            await _accepted(send, 200)
+            await _accept(send, 200)
             return
         if b"text/event-stream" not in headers.get(b"accept", b"") and b"*/*" not in headers.get(b"accept", b""):
             raise RequestError("not_acceptable", needed="text/event-stream")
@@ -360,13 +459,11 @@ class McpEndpoint:
         )
         alone = stream is session.standalone
         session.listening = session.listening or alone
-        channel = HttpChannel(send, None)
-        channel.spoken = True
-        self.open_channels[channel] = asyncio.get_running_loop().time()
-        leaving = scope["state"].get("leaving")
+        channel = HttpChannel(send, spoken=True)
+        self.open_channels[channel] = monotonic()
+        leaving = scope["state"]["leaving"]
         reader = asyncio.current_task()
-        if leaving is not None:
-            leaving[reader] = None
+        leaving[reader] = None
         try:
             if session.version >= _RESUMABLE:
                 await channel._write(b"id: %b\nretry: %d\ndata: \n\n" % (stream.event_id(after).encode(), _RETRY_MS))
@@ -376,8 +473,7 @@ class McpEndpoint:
             pass  # the client has left
         finally:
             del self.open_channels[channel]
-            if leaving is not None:
-                leaving.pop(reader, None)
+            leaving.pop(reader, None)
             if alone:
                 session.listening = False
         await channel._write(b"", more=False)
@@ -391,13 +487,12 @@ class McpEndpoint:
             stream.append(envelope.notification(method, subscription_meta(request.id, params)))
 
         ear = Ear(scope=client.scope, prefixed=client.prefixed, methods=set(), deliver=deliver)
-        channel = HttpChannel(send, None, ear)
+        channel = HttpChannel(send, ear=ear)
         honoured = await self._methods.listen(request, client, ear, channel)
-        leaving = scope["state"].get("leaving")
+        leaving = scope["state"]["leaving"]
         reader = asyncio.current_task()
-        if leaving is not None:
-            leaving[reader] = None
-        self.open_channels[channel] = asyncio.get_running_loop().time()
+        leaving[reader] = None
+        self.open_channels[channel] = monotonic()
         self._methods.streams.add(stream)
         try:
             acknowledged = subscription_meta(request.id, {"notifications": envelope.encode(honoured)})
@@ -411,49 +506,25 @@ class McpEndpoint:
         finally:
             self._methods.streams.discard(stream)
             del self.open_channels[channel]
-            if leaving is not None:
-                leaving.pop(reader, None)
+            leaving.pop(reader, None)
             await self._methods.deafen(ear)
 
     async def keep_alive(self) -> None:
         """Say something on streams, and for calls, that have been silent for a while."""
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         for channel, since in list(self.open_channels.items()):
             if now - since >= KEEPALIVE and channel in self.open_channels:
                 self.open_channels[channel] = now
                 await channel.keep_alive()
 
 
-_MODERN: Final = MODERN_VERSION.encode()
 _MODERN_JSON: Final = Raw(envelope.encode(MODERN_VERSION))
-
-
-def _names_modern(version: bytes | None) -> bool:
-    return version is not None and version.decode("latin-1") not in LEGACY_VERSIONS
-
-
-def _connection_id(scope: Scope) -> str:
-    client = scope.get("client")
-    return f"{client[0]}:{client[1]}" if client else ""
 
 
 def _tell(session: ClientSession, message: bytes) -> None:
     session.standalone.append(message)
 
 
-async def _accepted(send: Send, status: int = 202) -> None:
+async def _accept(send: Send, status: int = 202) -> None:
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _reply(send: Send, status: int, message: bytes, error: HangarError) -> None:
-    headers = [_JSON, (b"content-length", b"%d" % len(message))]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    if status == 405:
-        headers.append((b"allow", b"POST"))
-    retry = error.facts.get("retry_after")
-    if isinstance(retry, (int, float)):
-        headers.append((b"retry-after", b"%d" % max(1, round(retry))))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": message})

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from mcp_hangar import __version__
-from mcp_hangar.application.ids import new_call_id
+from mcp_hangar.application.ids import RUN, calls
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.listing import Client, Listing, Page
 from mcp_hangar.application.proxy import Answer, Channel, Flight, Proxy
@@ -42,17 +42,9 @@ from mcp_hangar.domain.mcp.request import Request
 from mcp_hangar.domain.mcp.tasks import ALL_METHODS, METHODS
 from mcp_hangar.domain.mcp.tasks import EXTENSION as TASKS
 
-CALLS: Final = frozenset(
-    {
-        "tools/call",
-        "prompts/get",
-        "resources/read",
-        "completion/complete",
-        "resources/subscribe",
-        "resources/unsubscribe",
-        *ALL_METHODS,
-    }
-)
+_CALLS: Final = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+MODERN_CALLS: Final = _CALLS | METHODS[Era.modern]
+LEGACY_CALLS: Final = _CALLS | METHODS[Era.legacy] | {"resources/subscribe", "resources/unsubscribe"}
 _LEGACY_ONLY: Final = frozenset(
     {"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"}
 )
@@ -96,17 +88,19 @@ class Methods:
         self._ears: dict[str, Ear] = {}
         self.streams: set[EventStream] = set()
         """Open streams of modern subscriptions, to be ended gracefully."""
+        self._places: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._names: dict[bytes, str] = {}
         self._carried: dict[bytes, Capabilities] = {}
 
     # -- calls
 
-    def call_of(self, request: Request, client: Client, traceparent: bytes | None) -> Call:
+    def call_of(self, request: Request, client: Client, traceparent: str) -> Call:
         """The call that a request is. Names come in as the door shows them and go on as the provider knows them."""
         method, params, task = request.method, request.params, ""
         if method == "tools/call" or method == "prompts/get":
-            shown = envelope.text(params.get("name"))
-            provider, name = self._named(client, shown, method)
+            shown = request.name
+            known = self._places.get((client.scope, method, shown))
+            provider, name = known or self._named(client, shown, method)
             if name != shown:
                 params["name"] = Raw(envelope.encode(name))
         elif method in ALL_METHODS:
@@ -123,13 +117,13 @@ class Methods:
         if not provider:
             provider = self._only() if not client.prefixed else ""
         meta = request.meta
-        trace = envelope.text(meta["traceparent"]) if "traceparent" in meta else (traceparent or b"").decode("latin-1")
+        trace = envelope.text(meta["traceparent"]) if "traceparent" in meta else traceparent
         if trace and _TRACEPARENT.match(trace):
             trace = f"{trace[:36]}{random.getrandbits(64):016x}{trace[52:]}"
         else:
             trace = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00"
         return Call(
-            id=new_call_id(),
+            id=f"{RUN}-{next(calls):x}",
             method=method,
             provider=provider,
             name=name,
@@ -153,6 +147,15 @@ class Methods:
         return next((name for name in self.proxy.fleet.providers if name != HANGAR), "")
 
     def _named(self, client: Client, shown: str, method: str) -> tuple[str, str]:
+        """(provider, plain name); remembered where it follows from the name alone."""
+        found = self._find(client, shown, method)
+        if len(shown) < LONGEST:
+            if len(self._places) >= _MOST_REMEMBERED:
+                self._places.clear()
+            self._places[client.scope, method, shown] = found
+        return found
+
+    def _find(self, client: Client, shown: str, method: str) -> tuple[str, str]:
         if client.scope:
             return client.scope, shown
         if shown.startswith("hangar_") and method == "tools/call":
@@ -359,10 +362,11 @@ class Methods:
                 self._carried.clear()
             capabilities = self._carried[declared] = bridge.carried(declared, legacy=False)
         named = envelope.text(meta[HANGAR_SESSION])[:128] if HANGAR_SESSION in meta else ""
+        session, seen = (Session(id=named), [0.0]) if named else self.sessions.inferred(caller, name)
         return Client(
             era=Era.modern,
             caller=caller,
-            session=Session(id=named) if named else self.sessions.inferred(caller, name),
+            session=session,
             capabilities=capabilities,
             conversation=conversation,
             scope=scope,
@@ -371,6 +375,7 @@ class Methods:
             client=name,
             client_info=info,
             log_level=envelope.text(meta[LOG_LEVEL]) if LOG_LEVEL in meta else "",
+            seen=seen,
         )
 
     async def stray(self, instance: Instance, message: Message) -> None:
@@ -397,7 +402,7 @@ class Methods:
             await self.proxy.questions.refuse(instance, message, "no client has a call open that it could belong to")
             return
         channel = StandaloneChannel(session)
-        call = self.call_of(Request(b"", message.method, {"uri": Raw(b'"x"')}, {}), self.client_of(session), None)
+        call = self.call_of(Request(b"", message.method, {"uri": Raw(b'"x"')}, {}), self.client_of(session), "")
         call.provider = call.name = instance.provider.name
         flight = Flight(call, channel)
         await self.proxy.questions.stray(call, flight, instance, message)
@@ -456,7 +461,7 @@ class Methods:
 
     async def _hear(self, uri: str, request: Request, client: Client, channel: Channel) -> bool:
         each = Request(request.id, "resources/subscribe", {"uri": Raw(envelope.encode(uri))}, {})
-        call = self.call_of(each, client, None)
+        call = self.call_of(each, client, "")
         try:
             await self.proxy.call(call, Flight(call, channel))
         except HangarError:

@@ -24,7 +24,15 @@ from mcp_hangar.domain.mcp.envelope import Json, Message
 from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, MODERN_VERSIONS, PROTOCOL_VERSION, Era
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
 from mcp_hangar.server.errors import error_member, tool_refusal
-from mcp_hangar.server.mcp_methods import CALLS, Methods, ask_session, cancel, known_in, take_response
+from mcp_hangar.server.mcp_methods import (
+    LEGACY_CALLS,
+    MODERN_CALLS,
+    Methods,
+    ask_session,
+    cancel,
+    known_in,
+    take_response,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +132,7 @@ class StdioDoor:
             if not request.method:
                 if self.session is not None:
                     take_response(self.session, request)
-                return None
+                return
             if not request.id:
                 await self._notified(request)
                 return
@@ -164,12 +172,12 @@ class StdioDoor:
         if request.method == "subscriptions/listen":
             await self._listen(request, client)
             return
-        if request.method not in CALLS:
+        if request.method not in (LEGACY_CALLS if legacy else MODERN_CALLS):
             result = await self._methods.answer(request, client, self.session if legacy else None)
             await self.write(envelope.result(request.id, result))
             return
         ear = self._methods.ear(self.session) if legacy and self.session is not None else None
-        call = self._methods.call_of(request, client, None)
+        call = self._methods.call_of(request, client, "")
         flight = Flight(call, StdioChannel(self, ear))
         self._flights[request.id] = flight
         if legacy and self.session is not None:

@@ -110,7 +110,10 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
         meta.append(b'"traceparent":"%b"' % call.trace.encode())
         lines += b"traceparent: %b\r\n" % call.trace.encode()
     skipped = _LEGACY_ONLY if era is Era.modern else _MODERN_ONLY
-    parts = [b"%b:%b" % (envelope.encode(key), value) for key, value in call.params.items() if key not in skipped]
+    parts: list[bytes] = []
+    for key, value in call.params.items():
+        if key not in skipped:
+            parts.append(b"%b:%b" % (envelope.encode(key), value))
     if meta:
         parts.append(b'"_meta":{%b}' % b",".join(meta))
     return (

@@ -11,6 +11,7 @@ import msgspec
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Members, Raw
+from mcp_hangar.domain.mcp.eras import NAME_PARAM
 
 _ID: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9]{1,20})\Z')
 _members = msgspec.json.Decoder(Members)
@@ -26,6 +27,8 @@ class Request(msgspec.Struct):
     method: str
     params: Members
     meta: Members
+    name: str = ""
+    """What `Mcp-Name` mirrors, where the method has such a parameter."""
     result: Raw = _EMPTY
     error: Raw = _EMPTY
 
@@ -47,11 +50,14 @@ def read_request(body: bytes, depth: int) -> Request:
             top = envelope.members(body, "the message")
         method = _text.decode(top["method"]) if "method" in top else ""
         params = meta = {}
+        name = ""
         raw = top.get("params", _EMPTY)
         if len(raw):
             params = _members.decode(raw)
             if len(raw) != sum(map(len, params)) + sum(map(len, params.values())) + 4 * len(params) + 1:
                 params = envelope.members(raw, "params")
+            if method in NAME_PARAM and (key := NAME_PARAM[method]) in params:
+                name = _text.decode(params[key])
             raw = params.get("_meta", _EMPTY)
             if len(raw):
                 meta = _members.decode(raw)
@@ -65,8 +71,8 @@ def read_request(body: bytes, depth: int) -> Request:
     if not method:
         if not id or ("result" not in top and "error" not in top):
             raise RequestError("invalid_request", detail="it has neither a method nor a result for an id")
-        return Request(id, "", {}, {}, top.get("result", _EMPTY), top.get("error", _EMPTY))
-    return Request(id, method, params, meta)
+        return Request(id, "", {}, {}, "", top.get("result", _EMPTY), top.get("error", _EMPTY))
+    return Request(id, method, params, meta, name)
 
 
 def _unreadable(body: bytes, error: Exception) -> RequestError:

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: MIT
+"""The warm call is a straight line: few frames of ours, no task, no thread, no lock, one request upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+import pytest
+
+import mcp_hangar
+from mcp_hangar.server.bootstrap.background import loops
+from mcp_hangar.server.bootstrap.wiring import House
+from mcp_hangar.server.config import load
+from mcp_hangar.server.doors import Doors
+from mcp_hangar.server.mcp_endpoint import McpEndpoint
+
+pytestmark = pytest.mark.anyio
+
+MOST_FRAMES = 12
+"""Of the call itself, from the door to its answer."""
+CALLBACKS = {"http1.Channel.data_received", "streamable_http.HttpExchange.answered"}
+"""What the event loop calls when the provider's answer arrives."""
+SOURCE = str(Path(mcp_hangar.__file__).parent)
+META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+class Upstream:
+    """A modern MCP server over HTTP in thirty lines, which counts what reaches it."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next(
+                    int(line.split(b":")[1])
+                    for line in head.lower().split(b"\r\n")
+                    if line.startswith(b"content-length")
+                )
+                request = msgspec.json.decode(await reader.readexactly(length))
+                self.requests.append(request)
+                body = msgspec.json.encode({"jsonrpc": "2.0", "id": request["id"], "result": self.result(request)})
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                    % (len(body), body)
+                )
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    def result(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request["method"]:
+            case "server/discover":
+                return {
+                    "resultType": "complete",
+                    "supportedVersions": ["2026-07-28"],
+                    "capabilities": {"tools": {}},
+                    "ttlMs": 0,
+                    "cacheScope": "public",
+                }
+            case "tools/list":
+                tool = {"name": "echo", "inputSchema": {"type": "object"}}
+                return {"resultType": "complete", "tools": [tool], "ttlMs": 600_000, "cacheScope": "public"}
+        return {"resultType": "complete", "content": [{"type": "text", "text": "hi"}]}
+
+
+STATE: dict[str, Any] = {"leaving": {}, "clients": {}}
+"""Of one connection, as `server/listener.py` makes it."""
+
+
+def call_scope(name: str) -> MutableMapping[str, Any]:
+    headers = [
+        (b"host", b"127.0.0.1:8000"),
+        (b"content-type", b"application/json"),
+        (b"accept", b"application/json, text/event-stream"),
+        (b"mcp-protocol-version", b"2026-07-28"),
+        (b"mcp-method", b"tools/call"),
+        (b"mcp-name", name.encode()),
+    ]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": "/mcp",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "state": STATE,
+    }
+
+
+class Frames:
+    """Counts the frames of ours that are entered, each once however often it is resumed."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, FrameType] = {}
+
+    def __call__(self, frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(SOURCE):
+            self.seen[id(frame)] = frame
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}" for frame in self.seen.values()]
+
+
+async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Upstream()
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    config = tmp_path / "hangar.yaml"
+    config.write_text(
+        f"version: 1\nstate: {{dir: {tmp_path}/state}}\naudit: {{sink: none}}\nproviders:\n"
+        f"  up: {{mode: remote, url: 'http://127.0.0.1:{port}/mcp', tools: {{deny: ['drop_*']}}}}\n"
+    )
+    house = House(load(config, {}), environment={}, hash_key=b"k" * 32, cache=None, subscribers=[])
+    running = list(loops(house))
+    doors = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=(), header_bytes=32768)
+
+    async def nothing(*_: object) -> None:
+        raise AssertionError("not MCP")
+
+    endpoint = McpEndpoint(
+        methods=house.methods,
+        sessions=house.sessions,
+        doors=doors,
+        token="",
+        body_bytes=1 << 22,
+        depth=64,
+        other=nothing,
+    )
+    body = msgspec.json.encode(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "up__echo", "arguments": {"text": "hi"}, "_meta": META},
+        }
+    )
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    try:
+        for _ in range(3):
+            await endpoint(call_scope("up__echo"), receive, send)
+        assert msgspec.json.decode(sent[-1]["body"])["result"]["content"][0]["text"] == "hi"
+        await asyncio.sleep(0.1)  # what the first calls left to do in the background
+        await endpoint(call_scope("up__echo"), receive, send)
+        before = len(upstream.requests)
+        tasks, locks = count(monkeypatch, asyncio.get_running_loop())
+        threads = threading.active_count()
+        frames = Frames()
+        sys.setprofile(frames)
+        try:
+            await endpoint(call_scope("up__echo"), receive, send)
+        finally:
+            sys.setprofile(None)
+        names = [name for name in frames.names if name not in CALLBACKS]
+        assert len(upstream.requests) == before + 1, "a warm call is one upstream request"
+        assert len(names) <= MOST_FRAMES, "\n".join(names)
+        assert (tasks, locks, threading.active_count()) == ([], [], threads)
+    finally:
+        for task in running:
+            task.cancel()
+        await house.stop(1)
+        server.close()
+
+
+def count(monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop) -> tuple[list[str], list[str]]:
+    """Lists that fill with every task created and every lock made from here on."""
+    tasks: list[str] = []
+    locks: list[str] = []
+
+    def wrapped(kind: Any, names: list[str]) -> Callable[..., Any]:
+        def make(*args: Any, **kwargs: Any) -> Any:
+            names.append(str(args))
+            return kind(*args, **kwargs)
+
+        return make
+
+    monkeypatch.setattr(asyncio, "create_task", wrapped(asyncio.create_task, tasks))
+    monkeypatch.setattr(asyncio, "ensure_future", wrapped(asyncio.ensure_future, tasks))
+    for name in ("Lock", "Semaphore", "Event", "Condition"):
+        monkeypatch.setattr(asyncio, name, wrapped(getattr(asyncio, name), locks))
+    monkeypatch.setattr(threading, "Lock", wrapped(threading.Lock, locks))
+    return tasks, locks
