@@ -121,9 +121,9 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
         f"version: 1\nstate: {{dir: {tmp_path}/state}}\naudit: {{sink: none}}\nproviders:\n"
         f"  up: {{mode: remote, url: 'http://127.0.0.1:{port}/mcp', tools: {{deny: ['drop_*']}}}}\n"
     )
-    house = House(load(config, {}), environment={}, hash_key=b"k" * 32, cache=None, subscribers=[])
+    house = House(load(config, {}), environment={}, hash_key=b"k" * 32, state=None, subscribers=[])
     running = list(loops(house))
-    doors = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=(), header_bytes=32768)
+    doors = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=())
 
     async def nothing(*_: object) -> None:
         raise AssertionError("not MCP")

@@ -92,6 +92,10 @@ class Catalogue:
         """Any view's offer, for people who look from outside."""
         return next((offer for view, offer in reversed(self._views.items()) if view.provider == provider.name), None)
 
+    def newest_or_kept(self, provider: Provider) -> Offer | None:
+        """Any view's offer, for people who look from outside; from disk if none was met in this run."""
+        return self.newest(provider) or self.known(provider, "anonymous", "{}")
+
     def _keep(self, view: InstanceKey, offer: Offer) -> None:
         self._views[view] = offer
         self._views.move_to_end(view)

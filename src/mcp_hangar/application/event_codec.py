@@ -21,7 +21,7 @@ from mcp_hangar.domain.events import AnyEvent, Event
 from mcp_hangar.domain.redaction import WINDOW, escape_controls, redact_json
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One event as it is kept: where it stands, and its JSON (one line, no newline)."""
 
     seq: int
@@ -171,8 +171,10 @@ def decode(data: bytes) -> Event:
 def _uuid7(at: float, seq: int, entropy: int) -> str:
     """RFC 9562: milliseconds, then (in place of the first random bits) the low bits of `seq`, so that ids sort."""
     millis = max(int(at * 1000), 0) & 0xFFFF_FFFF_FFFF
-    digits = f"{millis << 80 | 7 << 76 | (seq & 0xFFF) << 64 | 2 << 62 | entropy:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return (
+        f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{seq & 0xFFF:03x}"
+        f"-{0x8000 | entropy >> 48:04x}-{entropy & 0xFFFF_FFFF_FFFF:012x}"
+    )
 
 
 def _one_line(raw: bytes) -> msgspec.Raw:

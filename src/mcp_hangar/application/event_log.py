@@ -35,9 +35,9 @@ class Overflow(enum.StrEnum):
     """Calls go on; the oldest undelivered records are dropped, and how many is recorded."""
 
 
-SLICE: Final = 100
-"""Events encoded before the loop gets its turn again: about a millisecond."""
-BATCH: Final = 200
+SLICE: Final = 50
+"""Events encoded before the loop gets its turn again: well below a millisecond."""
+BATCH: Final = 100
 """Records delivered at a time."""
 BATCH_BYTES: Final = 1024 * 1024
 OVERHEAD: Final = 600
@@ -175,8 +175,8 @@ class EventLog:
                 log.error("events_undelivered", subscriber=name, count=count, failure=delivery.failure)
             try:
                 await delivery.subscriber.close()
-            except Exception:  # the others are closed all the same
-                log.exception("subscriber_close_failed", subscriber=name)
+            except Exception as error:  # the others are closed all the same
+                log.error("subscriber_close_failed", subscriber=name, error=repr(error))
 
     # -- encoding ---------------------------------------------------------------------------------------------------
 
@@ -203,8 +203,9 @@ class EventLog:
     def _keep(self, event: Event, digest: str = "") -> None:
         try:
             record = self.codec.encode(event, self.seq + 1, digest)
-        except Exception:  # the loop must survive an event that cannot be written, and say that it is lost
-            log.exception("event_not_encodable", type=type(event).__name__)
+        except Exception as error:  # the loop must survive an event that cannot be written, and say that it is lost
+            # Not the traceback: a log that shows variables would show the arguments.
+            log.error("event_not_encodable", type=type(event).__name__, error=repr(error)[:500])
             self._lost += not isinstance(event, EventsLost)
             return
         self.seq += 1

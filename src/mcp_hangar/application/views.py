@@ -23,7 +23,7 @@ _PROVIDERS: Final = 10_000
 _OTHERS: Final = "(others)"
 
 
-class CallRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+class CallRow(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One call, from its admission to its end; `state` is `running`, `completed`, `failed` or `denied`."""
 
     id: str
@@ -122,7 +122,7 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class _Facts(msgspec.Struct, kw_only=True):
+class _Facts(msgspec.Struct, kw_only=True, gc=False):
     """The members of a record that the views fold; all others are skipped unread."""
 
     at: str = ""

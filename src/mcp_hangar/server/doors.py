@@ -31,7 +31,6 @@ class Doors:
         port: int,
         allowed_hosts: tuple[str, ...],
         allowed_origins: tuple[str, ...],
-        header_bytes: int,
     ) -> None:
         names = {*allowed_hosts, host, f"[{host}]"}
         if host in ("127.0.0.1", "::1", "localhost"):
@@ -39,7 +38,6 @@ class Doors:
         self._hosts = {name.lower() for name in names} | {f"{name}:{port}".lower() for name in names}
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}
         self._any_address = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
-        self._header_bytes = header_bytes
         self._good: set[bytes] = set()
 
     def check(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> None:

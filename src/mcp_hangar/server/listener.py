@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import uvicorn
@@ -119,8 +121,30 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def bind_unix(path: Path) -> socket.socket:
+    """A listening Unix socket that only its owner may use; one left by a dead process is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as knock:
+                if knock.connect_ex(str(path)) == 0:
+                    raise OSError(errno.EADDRINUSE, "address in use")
+            path.unlink()
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise ConfigError([_cannot_listen(str(path), 0, error)]) from None
+    listener.setblocking(False)
+    return listener
+
+
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigProblem:
-    where = f"{host}:{port}"
+    where = f"{host}:{port}" if port or ":" not in host else host
     if error.errno == errno.EADDRINUSE:
         return ConfigProblem(
             what=f"Hangar cannot listen on {where}: something else does, maybe another Hangar.",

@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 DEADLINES_EVERY: Final = 0.25
 SESSIONS_EVERY: Final = 5.0
 KEEPALIVE_EVERY: Final = 3.0
+HELD_EVERY: Final = 5.0
 
 
 def loops(house: House) -> Iterator[asyncio.Task[None]]:

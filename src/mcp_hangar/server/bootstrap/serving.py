@@ -6,36 +6,39 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import structlog
 
+from mcp_hangar import __version__
 from mcp_hangar.application.ports.subscriber import Subscriber
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
-from mcp_hangar.server.bootstrap.background import KEEPALIVE_EVERY, every, loops
+from mcp_hangar.infrastructure.run_directory import RunDirectory
+from mcp_hangar.infrastructure.state_file import StateFile
+from mcp_hangar.server.bootstrap.background import HELD_EVERY, KEEPALIVE_EVERY, every, loops
 from mcp_hangar.server.bootstrap.wiring import House
 from mcp_hangar.server.config import Settings
+from mcp_hangar.server.config_values import parse_address
 from mcp_hangar.server.doors import Doors
-from mcp_hangar.server.listener import HangarProtocol, bind, make_server
-from mcp_hangar.server.mcp_endpoint import McpEndpoint
-from mcp_hangar.server.operator_plane import OperatorPlane
+from mcp_hangar.server.listener import HangarProtocol, HangarServer, bind, bind_unix, make_server
+from mcp_hangar.server.mcp_endpoint import App, McpEndpoint
+from mcp_hangar.server.operator_plane import OperatorPlane, rest
 
 log = structlog.get_logger(__name__)
 
 
 async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Serve until a signal comes. Raises `ConfigError` if an address or a file cannot be had."""
     listener = bind(settings.server.host, settings.server.port)
     host, port = listener.getsockname()[:2]
-    async with _house(settings, environment) as house:
-        doors = Doors(
-            host=host,
-            port=port,
-            allowed_hosts=settings.server.allowed_hosts,
-            allowed_origins=settings.server.allowed_origins,
-            header_bytes=settings.server.limits.header_bytes,
-        )
+    async with _house(settings, environment) as (house, state, run):
+        doors = _doors(settings, host, port)
+        operators = rest(house, settings.server.admin_token or state.admin_token)
+        apart = settings.server.admin_listen
         endpoint = McpEndpoint(
             methods=house.methods,
             sessions=house.sessions,
@@ -43,28 +46,20 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
             token=settings.server.token,
             body_bytes=settings.server.limits.body_bytes,
             depth=settings.server.limits.depth,
-            other=OperatorPlane(house, doors),
+            other=OperatorPlane(house, doors, None if apart else operators),
         )
-        server = make_server(endpoint, settings.server.limits.header_bytes)
-        beside = [
-            asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive"),
-            asyncio.create_task(every(1.0, HangarProtocol.sweep), name="slow heads"),
-        ]
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        _print_welcome(settings, host, port)
-        try:
-            stop = asyncio.create_task(_signalled(), name="signals")
-            await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
-            stop.cancel()
-            await house.stop(_grace(settings))
-        finally:
-            for task in beside:
-                task.cancel()
-            server.should_exit = True
-            await serving
+        serving = [_serve(settings, endpoint, listener)]
+        if apart:
+            serving.append(_operators_apart(settings, house, operators, run))
+        else:
+            _announce(run, settings, state, url=f"http://{_shown(host)}:{port}")
+        beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
+        _print_welcome(settings, host, port, state)
+        await _until_told(settings, house, serving, beside)
 
 
 async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Serve one client on stdin and stdout until it closes them. The operator plane is a Unix socket."""
     from mcp_hangar.server.mcp_stdio import StdioDoor
 
     # Whatever prints to stdout by mistake must not reach the client: keep the real one, point 1 at stderr.
@@ -73,35 +68,98 @@ async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> Non
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    async with _house(settings, environment, stdio=True) as house:
+    async with _house(settings, environment, stdio=True) as (house, state, run):
+        operators = rest(house, settings.server.admin_token or state.admin_token)
+        app = OperatorPlane(house, None, operators)
+        _announce(run, settings, state, socket=str(run.socket))
         limits = settings.server.limits
         door = StdioDoor(house.methods, body_bytes=limits.body_bytes, depth=limits.depth)
-        serving = asyncio.create_task(door.run(stdin, stdout), name="stdio")
-        stop = asyncio.create_task(_signalled(), name="signals")
-        await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        talking = asyncio.create_task(door.run(stdin, stdout), name="stdio")
+        await _until_told(settings, house, [_serve(settings, app, bind_unix(run.socket))], [talking])
+
+
+def _serve(settings: Settings, app: App, listener: socket.socket) -> tuple[HangarServer, asyncio.Task[None]]:
+    server = make_server(app, settings.server.limits.header_bytes)
+    return server, asyncio.create_task(server.serve(sockets=[listener]), name="http")
+
+
+def _operators_apart(
+    settings: Settings, house: House, operators: App, run: RunDirectory
+) -> tuple[HangarServer, asyncio.Task[None]]:
+    """The operator plane on `server.admin_listen`."""
+    where = settings.server.admin_listen
+    token_file = "" if settings.server.admin_token else str(settings.state_dir / "admin.token")
+    if where.startswith("unix:"):
+        path = Path(where.removeprefix("unix:"))
+        listener = bind_unix(path)
+        run.announce(socket=str(path), config=str(settings.file), token_file=token_file, version=__version__)
+        return _serve(settings, OperatorPlane(house, None, operators), listener)
+    listener = bind(*parse_address(where))
+    host, port = listener.getsockname()[:2]
+    url = f"http://{_shown(host)}:{port}"
+    run.announce(url=url, config=str(settings.file), token_file=token_file, version=__version__)
+    return _serve(settings, OperatorPlane(house, _doors(settings, host, port), operators), listener)
+
+
+def _announce(run: RunDirectory, settings: Settings, state: StateFile, *, url: str = "", socket: str = "") -> None:
+    token_file = "" if settings.server.admin_token else str(state.directory / "admin.token")
+    run.announce(url=url, socket=socket, config=str(settings.file), token_file=token_file, version=__version__)
+
+
+def _doors(settings: Settings, host: str, port: int) -> Doors:
+    return Doors(
+        host=host,
+        port=port,
+        allowed_hosts=settings.server.allowed_hosts,
+        allowed_origins=settings.server.allowed_origins,
+    )
+
+
+async def _until_told(
+    settings: Settings,
+    house: House,
+    serving: list[tuple[HangarServer, asyncio.Task[None]]],
+    beside: list[asyncio.Task[None]],
+) -> None:
+    """Serve until a signal comes (or stdin ends), then finish calls and let go of the listeners."""
+    sweeping = asyncio.create_task(every(1.0, HangarProtocol.sweep), name="slow heads")
+    stop = asyncio.create_task(_signalled(), name="signals")
+    talking = [task for task in beside if task.get_name() == "stdio"]
+    try:
+        await asyncio.wait({stop, *talking, *(task for _, task in serving)}, return_when=asyncio.FIRST_COMPLETED)
         await house.stop(_grace(settings))
+    finally:
+        for task in (stop, sweeping, *beside):
+            task.cancel()
+        for server, _ in serving:
+            server.should_exit = True
+        await asyncio.gather(*(task for _, task in serving), *beside, sweeping, return_exceptions=True)
 
 
 @asynccontextmanager
-async def _house(settings: Settings, environment: Mapping[str, str], stdio: bool = False) -> AsyncIterator[House]:
+async def _house(
+    settings: Settings, environment: Mapping[str, str], stdio: bool = False
+) -> AsyncIterator[tuple[House, StateFile, RunDirectory]]:
+    state = StateFile(settings.state_dir)
+    run = RunDirectory(settings.state_dir)
     house = House(
         settings,
         environment=environment,
-        hash_key=settings.audit.hash_key or os.urandom(32),
-        cache=None,
+        hash_key=settings.audit.hash_key or state.hash_key,
+        state=state,
         subscribers=_audit(settings, stdio),
     )
-    running = list(loops(house))
+    await house.heed_holds()
+    running = [*loops(house), asyncio.create_task(every(HELD_EVERY, house.heed_holds), name="held providers")]
     house.announce()
     try:
-        yield house
+        yield house, state, run
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        run.close()
+        await state.close()
 
 
 def _audit(settings: Settings, stdio: bool) -> list[Subscriber]:
@@ -137,15 +195,30 @@ def _grace(settings: Settings) -> float:
     return max((provider.lifecycle.stop_grace for provider in settings.providers.values()), default=0.0) + 5.0
 
 
-def _print_welcome(settings: Settings, host: str, port: int) -> None:
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _print_welcome(settings: Settings, host: str, port: int, state: StateFile) -> None:
     """For the person at the terminal; on stderr, since stdout may carry the audit record."""
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}/mcp"
-    out = sys.stderr
-    print(f"MCP Hangar is ready at {url}", file=out)
+    url = f"http://{_shown(host)}:{port}/mcp"
+    lines = [f"MCP Hangar {__version__} is ready at {url}", ""]
     for provider in settings.providers.values():
-        print(f"  {provider.name:<20} {provider.mode.value:<12} {url}/{provider.name}", file=out)
-    print("Connect a client:", file=out)
-    print(f"  claude mcp add --transport http hangar {url}", file=out)
-    print(f"  npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list", file=out)
-    out.flush()
+        unenforced = ", ".join(provider.unenforced)
+        lines.append(
+            f"  {provider.name:<16} {provider.mode.value:<11} {url}/{provider.name}   unenforced: {unenforced}"
+        )
+    token = ' --header "Authorization: Bearer …"' if settings.server.token else ""
+    lines += [
+        "",
+        "Connect a client:",
+        f"  claude mcp add --transport http hangar {url}{token}",
+        f"  npx @modelcontextprotocol/inspector --cli {url} --transport http --method tools/list",
+        "",
+        "See what it does (in another terminal):",
+        "  hangar status        hangar tools        hangar call PROVIDER TOOL --arg key=value",
+        f"  the record: {settings.audit.sink}; REST and its description: {url.removesuffix('/mcp')}/api/v1/docs",
+        f"  (with the admin token in {state.directory / 'admin.token'})",
+    ]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -48,6 +48,16 @@ from mcp_hangar.server.mcp_methods import Methods
 log = structlog.get_logger(__name__)
 
 
+class State(CatalogueCache, Protocol):
+    """What a restart must not forget."""
+
+    async def held(self) -> frozenset[str]: ...
+
+    async def hold(self, provider: str) -> None: ...
+
+    async def release(self, provider: str) -> None: ...
+
+
 class House:
     """All parts, built and connected, not yet running: `server/bootstrap/background.py` starts the loops."""
 
@@ -57,10 +67,12 @@ class House:
         *,
         environment: Mapping[str, str],
         hash_key: bytes,
-        cache: CatalogueCache | None,
+        state: State | None,
         subscribers: list[Subscriber],
     ) -> None:
         self.settings = settings
+        self._state = state
+        self._held: set[str] = set()
         epoch = uuid.uuid4().hex[:12]
 
         # the record
@@ -77,7 +89,7 @@ class House:
         self.instances = Instances(self.launchers, self.log.append)
         self.prober = Prober(self.instances)
         self.catalogue = Catalogue(
-            instances=self.instances, record=self.log.append, on_changed=self._list_changed, cache=cache
+            instances=self.instances, record=self.log.append, on_changed=self._list_changed, cache=state
         )
         self.subscriptions = Subscriptions(self.catalogue)
         self.instances.on_ready = self._ready
@@ -145,10 +157,28 @@ class House:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     async def hold(self, provider: str, held: bool) -> None:
-        """Stop a provider until it is started again, or the opposite."""
+        """Stop a provider until it is started again, or the opposite; remembered before it is done."""
         if held:
+            if self._state is not None:
+                await self._state.hold(provider)
+            self._held.add(provider)
             await self.instances.stop(provider, held=True)
         else:
+            if self._state is not None:
+                await self._state.release(provider)
+            self._held.discard(provider)
+            await self.instances.start(provider)
+
+    async def heed_holds(self) -> None:
+        """What another Hangar, or an earlier run, stopped or started."""
+        if self._state is None:
+            return
+        held = set(await self._state.held()) & set(self.settings.providers)
+        for provider in held - self._held:
+            self._held.add(provider)
+            await self.instances.stop(provider, held=True)
+        for provider in self._held - held:
+            self._held.discard(provider)
             await self.instances.start(provider)
 
     def announce(self) -> None:
