@@ -108,8 +108,9 @@ class Codec:
     def encode(self, event: Event, seq: int, arguments_hash: str = "") -> Record:
         """`arguments_hash`: the hex digest of `hasher()`, where it was already made."""
         form = _FORMS[type(event)]
-        identity = _uuid7(event.at, seq, self._entropy(62))
-        head = (event.version, identity, self.epoch, seq, self._time(event.at), event.severity)
+        micros = int(event.at * 1e6 + 0.5)
+        identity = _uuid7(micros // 1000, seq, self._entropy(62))
+        head = (event.version, identity, self.epoch, seq, self._time(micros), event.severity)
         values = head + form.body(event)
         room = _LONG_LINE
         if form.has_arguments and self.mode is not ArgumentsMode.none:
@@ -141,8 +142,8 @@ class Codec:
             return ("", _one_line(bytes(raw)))
         return ()
 
-    def _time(self, at: float) -> str:
-        second, micros = divmod(int(at * 1e6 + 0.5), 1_000_000)
+    def _time(self, micros: int) -> str:
+        second, micros = divmod(micros, 1_000_000)
         if second != self._second:
             self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
             self._second = second
@@ -168,9 +169,9 @@ def decode(data: bytes) -> Event:
     return event if arguments is None else msgspec.structs.replace(event, arguments=bytes(arguments))
 
 
-def _uuid7(at: float, seq: int, entropy: int) -> str:
+def _uuid7(millis: int, seq: int, entropy: int) -> str:
     """RFC 9562: milliseconds, then (in place of the first random bits) the low bits of `seq`, so that ids sort."""
-    millis = max(int(at * 1000), 0) & 0xFFFF_FFFF_FFFF
+    millis = max(millis, 0) & 0xFFFF_FFFF_FFFF
     return (
         f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{seq & 0xFFF:03x}"
         f"-{0x8000 | entropy >> 48:04x}-{entropy & 0xFFFF_FFFF_FFFF:012x}"

@@ -42,8 +42,8 @@ class WriterThread:
         def work() -> None:
             try:
                 do()
-            except Exception:  # the thread must survive; what was lost is named
-                log.exception("background_write_failed", what=what)
+            except Exception as error:  # the thread must survive; what was lost is named
+                log.error("background_write_failed", what=what, error=repr(error))
 
         self._jobs.put(work)
 
