@@ -178,8 +178,10 @@ class Expectations:
         found += [f"no such run: {failure.run}" for failure in self.failures if failure.run not in runs]
         return found
 
-    def reason(self, failure: Failure) -> str:
-        return next((known.why for known in self.failures if known.key == failure.key), "")
+    def of(self, failure: Failure) -> Failure | None:
+        """The entry that expects it. `check: "*"` speaks of a whole scenario."""
+        keys = (failure.key, (failure.run, failure.scenario, "*"))
+        return next((known for known in self.failures if known.key in keys), None)
 
 
 def expectations() -> Expectations:
@@ -191,10 +193,11 @@ def expectations() -> Expectations:
 
 def compare(outcome: Outcome, expected: Expectations) -> list[str]:
     """What nobody expected, and what was expected in vain."""
-    actual = {failure.key: failure for failure in outcome.failures()}
-    known = {failure.key for failure in expected.failures if failure.run == outcome.run.name}
-    unexpected = [f"{f.scenario} {f.check}: {f.why}" for key, f in actual.items() if key not in known]
-    stale = [f"stale, remove it: {scenario} {check}" for run, scenario, check in sorted(known - actual.keys())]
+    failures = outcome.failures()
+    unexpected = [f"{f.scenario} {f.check}: {f.why}" for f in failures if expected.of(f) is None]
+    met = {id(expected.of(failure)) for failure in failures}
+    here = [known for known in expected.failures if known.run == outcome.run.name]
+    stale = [f"stale, remove it: {known.scenario} {known.check}" for known in here if id(known) not in met]
     return unexpected + stale
 
 
@@ -237,10 +240,13 @@ def render(outcomes: Iterable[Outcome], expected: Expectations, node: Node) -> s
     lines += ["| **all** | " + " | ".join(f"**{total}**" for total in totals) + " |", ""]
     failures = [failure for outcome in outcomes for failure in outcome.failures()]
     if failures:
-        lines += ["## What does not succeed, and why", "", "| run | scenario | check | why |", "|---|---|---|---|"]
+        lines += ["## What does not succeed, and why", "", "| run | scenario | checks | why |", "|---|---|---|---|"]
+        told: dict[tuple[str, str, str], list[str]] = {}
         for failure in failures:
-            why = expected.reason(failure) or "**not expected**"
-            lines.append(f"| {failure.run} | {failure.scenario} | `{failure.check}` | {why} |")
+            known = expected.of(failure)
+            why = known.why if known is not None else "**not expected**"
+            told.setdefault((failure.run, failure.scenario, why), []).append(f"`{failure.check}`")
+        lines += [f"| {run} | {scenario} | {'<br>'.join(ids)} | {why} |" for (run, scenario, why), ids in told.items()]
     else:
         lines += ["Nothing fails, and no failure is expected."]
     return "\n".join(lines) + "\n"
