@@ -38,7 +38,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.providers = {"time": provider("time"), "git": provider("git")}
-        self.held: set[str] = set()
+        self.stopped: set[str] = set()
         self.invoked: list[tuple[str, str, bytes]] = []
         self.error: Exception | None = None
 
@@ -47,7 +47,7 @@ class Fleet:
             ProviderStatus(
                 provider="time",
                 state=State.ready,
-                held="time" in self.held,
+                held="time" in self.stopped,
                 instances=(),
                 era=None,
                 in_flight=1,
@@ -60,14 +60,17 @@ class Fleet:
             )
         ]
 
+    def held(self, name: str) -> bool:
+        return name in self.stopped
+
     def offer(self, one: Provider) -> Offer | None:
         return Offer({"tools/list": read_items(TOOLS, [DEFINITION])[0]}) if one.name == "time" else None
 
     async def start(self, name: str) -> None:
-        self.held.discard(name)
+        self.stopped.discard(name)
 
     async def stop(self, name: str) -> None:
-        self.held.add(name)
+        self.stopped.add(name)
 
     async def invoke(self, name: str, tool: str, arguments: bytes) -> dict[str, Any]:
         if self.error is not None:
@@ -161,7 +164,7 @@ async def test_every_door_is_closed_without_the_admin_token(door: Door) -> None:
     twice = httpx.Headers([("Authorization", f"Bearer {TOKEN}"), ("Authorization", "Bearer x")])
     request = httpx.Request("GET", "http://hangar/api/v1/status", headers=twice)
     problem(await door.http.send(request), 401, "unauthorized")
-    assert door.fleet.held == set()
+    assert door.fleet.stopped == set()
     assert door.fleet.invoked == []
 
 
@@ -211,10 +214,12 @@ async def test_providers_show_what_runs_and_what_nothing_enforces(door: Door) ->
 
 async def test_stop_and_start_change_the_provider_and_say_so(door: Door) -> None:
     assert (await door.http.post("/providers/time/stop")).json()["held"] is True
-    assert door.fleet.held == {"time"}
+    assert door.fleet.stopped == {"time"}
     assert (await door.http.post("/providers/time/start")).json()["held"] is False
+    assert (await door.http.post("/providers/git/stop")).json()["held"] is True  # never started, so it has no instance
+    await door.http.post("/providers/git/start")
     problem(await door.http.post("/providers/none/stop"), 404, "unknown_provider")
-    assert door.fleet.held == set()
+    assert door.fleet.stopped == set()
 
 
 async def test_tools_are_found_as_their_provider_defines_them(door: Door) -> None:

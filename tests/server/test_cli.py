@@ -166,9 +166,9 @@ def test_logs_show_what_a_provider_wrote_and_cannot_move_the_terminal(hangar: Ha
 
 def test_stop_and_start_hold_and_release_a_provider(hangar: Hangar) -> None:
     assert "time" in hangar("stop", "time")
-    assert hangar.fleet.held == {"time"}
+    assert hangar.fleet.stopped == {"time"}
     assert json.loads(hangar("start", "time", "--json"))["held"] is False
-    assert hangar.fleet.held == set()
+    assert hangar.fleet.stopped == set()
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,8 @@ class CallDetail(msgspec.Struct, frozen=True, kw_only=True):
 class _Running(Protocol):
     def snapshot(self) -> Sequence[ProviderStatus]: ...
 
+    def held(self, name: str) -> bool: ...
+
 
 class Queries:
     """`offer` and `denied_by` are asked per provider: what it is known to offer, and which policy denies a tool."""
@@ -220,7 +222,7 @@ class Queries:
             description=provider.description,
             mode=provider.mode.value,
             state=(running.state if running else State.cold).value,
-            held=running.held if running else False,
+            held=self._instances.held(provider.name),
             era=(running.era or "") if running else "",
             sessions=provider.sharing.value,
             unenforced=provider.unenforced,

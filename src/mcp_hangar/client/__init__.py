@@ -114,7 +114,7 @@ class HangarClient:
     def __init__(self, address: Address, token: str, *, timeout: float = 330.0) -> None:
         self.address = address
         transport = httpx.HTTPTransport(uds=address.socket) if address.socket else httpx.HTTPTransport()
-        base = "http://localhost" if address.socket else address.url.rstrip("/").removesuffix("/mcp")
+        base = "http://localhost" if address.socket else _reachable(address.url.rstrip("/").removesuffix("/mcp"))
         # No proxy and no netrc of the environment: the token is for Hangar alone.
         self._http = httpx.Client(
             base_url=f"{base}/api/v1",
@@ -266,6 +266,13 @@ def _token(address: Address, state: Path) -> str:
     if not token.isascii() or not token.isprintable() or not token:
         raise HangarError(f"{path} holds no token.")
     return token
+
+
+def _reachable(url: str) -> str:
+    """A listener on all addresses is reached over loopback."""
+    for everywhere, loopback in (("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")):
+        url = url.replace(everywhere, loopback)
+    return url
 
 
 def _is_loopback(url: str) -> bool:
