@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import uvicorn
+from typer.testing import CliRunner
 
 from mcp_hangar import __version__
 from mcp_hangar.application.event_codec import Codec
@@ -29,6 +30,7 @@ from mcp_hangar.domain.errors import Denied
 from mcp_hangar.infrastructure.run_directory import RunDirectory
 from mcp_hangar.server.api.app import build_api
 from mcp_hangar.server.cli.call import read_arguments
+from mcp_hangar.server.cli.main import build
 from mcp_hangar.server.cli.output import safe
 from tests.server.test_api import EVENTS, Fleet
 
@@ -181,8 +183,9 @@ def test_stop_and_start_hold_and_release_a_provider(hangar: Hangar) -> None:
     ],
 )  # fmt: skip
 def test_wrong_usage_is_status_2_and_calls_nothing(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.returncode == 2
+    done = CliRunner().invoke(build(arguments), arguments)
+    assert done.exit_code == 2
+    assert done.stderr
     assert "Traceback" not in done.stderr
 
 
