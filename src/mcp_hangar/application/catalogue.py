@@ -199,8 +199,8 @@ class Catalogue:
                 at=now, provider=instance.provider.name, digest=offer.digest, tools=len(offer.of(TOOLS))
             )
         )
-        for kind in KINDS.values():
-            if known is None or list(known.of(kind).values()) != list(offer.of(kind).values()):
+        for kind in KINDS.values() if known is not None else ():
+            if list(known.of(kind).values()) != list(offer.of(kind).values()):
                 self._on_changed(instance, kind)
 
     async def _drain(self, instance: Instance, kind: Kind) -> tuple[list[Json], float]:
@@ -260,7 +260,8 @@ async def ask(instance: Instance, method: str, params: dict[str, Any], seconds: 
     timer = asyncio.get_running_loop().call_later(seconds, exchange.fail, timeout)
     try:
         message = await exchange.next()
-        while message.method:
+        while message.method:  # on stdio a provider's own words may have been related to this question
+            instance.connection.listener.on_message(message)
             message = await exchange.next()
     finally:
         timer.cancel()

@@ -76,6 +76,8 @@ class Listing:
         self._own_tools = own_tools
         self._on_completed = on_completed
         self._slots = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._late: set[tuple[str, str, str]] = set()
+        """Those whom a list had to leave out: when they are known, a list change is told."""
         self._starting: dict[tuple[str, str, str], asyncio.Task[Offer | None]] = {}
         self._rendered: dict[tuple[int, str, str, bool, bool], tuple[Offer, list[tuple[str, bytes]]]] = {}
 
@@ -147,6 +149,8 @@ class Listing:
                 offer = task.result() if task.done() and not task.cancelled() else None
                 if offer is not None:
                     known[name] = offer
+                elif len(self._late) < _MOST_RENDERED:
+                    self._late.add((name, client.caller.id, client.capabilities.key))
         return known, tuple(sorted(set(waiting) - set(known)))
 
     def _begin(self, client: Client, provider: Provider) -> asyncio.Task[Offer | None]:
@@ -158,16 +162,19 @@ class Listing:
         return task
 
     async def _meet(self, client: Client, provider: Provider) -> Offer | None:
+        key = (provider.name, client.caller.id, client.capabilities.key)
         async with self._slots:
             deadline = asyncio.get_running_loop().time() + provider.lifecycle.start_timeout
-            key = self._instances.key(provider, client.caller.id, client.capabilities.key, client.conversation)
+            place = self._instances.key(provider, client.caller.id, client.capabilities.key, client.conversation)
             try:
-                instance = await self._instances.ready(provider, key, deadline)
+                instance = await self._instances.ready(provider, place, deadline)
                 offer = await self._catalogue.load(instance)
             except HangarError as error:
                 log.info("provider_not_listed", provider=provider.name, error=error.what, why=error.why)
                 return None
-            self._on_completed()
+            if key in self._late:
+                self._late.discard(key)
+                self._on_completed()
             return offer
 
     def close(self) -> None:

@@ -15,6 +15,8 @@ _EXTRA: Final = {
     "capability_required": ("requiredCapabilities",),
     "unknown_resource": ("uri",),
 }
+_OPERATORS_ONLY: Final = frozenset({"start_failed", "provider_died", "provider_unreachable", "upstream_auth", "internal"})
+"""Their details (paths, commands, a provider's stderr, addresses) are not for agents; the record and REST have them."""
 _STATUS: Final = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 """What the modern era says of a JSON-RPC error code."""
 LEGACY_NOT_FOUND: Final = -32002
@@ -26,6 +28,8 @@ def error_member(error: HangarError, era: Era) -> bytes:
     if era is Era.legacy and error.code == "unknown_resource":
         code = LEGACY_NOT_FOUND
     data: dict[str, Any] = error.data
+    if error.code in _OPERATORS_ONLY:
+        data["why"] = "The operator can see why."
     for fact in _EXTRA.get(error.code, ()):
         if fact in error.facts:
             data[fact] = error.facts[fact]
