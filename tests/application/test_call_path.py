@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import threading
 from collections.abc import Callable, MutableMapping
@@ -27,6 +28,7 @@ MOST_FRAMES = 12
 """Of the call itself, from the door to its answer."""
 CALLBACKS = {"http1.Channel.data_received", "streamable_http.HttpExchange.answered"}
 """What the event loop calls when the provider's answer arrives."""
+PAGE = Path(__file__).parents[2] / "docs/life-of-a-tool-call.md"
 SOURCE = str(Path(mcp_hangar.__file__).parent)
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -170,6 +172,7 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
             sys.setprofile(None)
         names = [name for name in frames.names if name not in CALLBACKS]
         assert len(upstream.requests) == before + 1, "a warm call is one upstream request"
+        assert names == told(PAGE.read_text()), "docs/life-of-a-tool-call.md tells another story"
         assert len(names) <= MOST_FRAMES, "\n".join(names)
         assert (tasks, locks, threading.active_count()) == ([], [], threads)
     finally:
@@ -177,6 +180,20 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
             task.cancel()
         await house.stop(1)
         server.close()
+
+
+def told(page: str) -> list[str]:
+    """The functions in the page's table, as `Frames.names` has them."""
+    return [f"{file}.{name}" for file, name in re.findall(r"^\| \d+ \| `\S*?(\w+)\.py` `([\w.]+)`", page, re.MULTILINE)]
+
+
+def test_every_file_and_function_that_the_page_names_is_there() -> None:
+    page = PAGE.read_text()
+    for file in re.findall(r"`((?:application|domain|server|infrastructure)/[\w/]+\.py)`", page):
+        assert (Path(SOURCE) / file).is_file(), file
+    for file, name in re.findall(r"`(\S+\.py)` `([\w.]+)`", page):
+        source = (Path(SOURCE) / file).read_text()
+        assert all(re.search(rf"\b(def|class) {part}\b", source) for part in name.split(".")), (file, name)
 
 
 def count(monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop) -> tuple[list[str], list[str]]:
