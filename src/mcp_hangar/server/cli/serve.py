@@ -30,14 +30,22 @@ def serve(
             "--unsafe-no-auth", help="Listen beyond loopback without a token. Anyone who reaches it may call."
         ),
     ] = False,
+    log_level: Annotated[
+        str | None,
+        typer.Option("--log-level", help="debug, info, warning or error; else HANGAR_LOG_LEVEL, else info."),
+    ] = None,
 ) -> None:
     """Start Hangar and serve the configured providers."""
+    from mcp_hangar.server.bootstrap.logs import chosen_level, configure_logs
     from mcp_hangar.server.bootstrap.serving import serve_http, serve_stdio
     from mcp_hangar.server.config import find_config, load
 
     try:
+        level = chosen_level(log_level, os.environ)
+        configure_logs(level)
         path = find_config(str(config) if config else None, os.environ, Path.cwd(), Path.home())
         settings = load(path, os.environ, unsafe_no_auth=unsafe_no_auth)
+        configure_logs(level, settings.secrets)
         run = serve_stdio if stdio else serve_http
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(settings, dict(os.environ)))
