@@ -137,6 +137,7 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
         token="",
         body_bytes=1 << 22,
         depth=64,
+        batch=50,
         other=nothing,
     )
     body = msgspec.json.encode(

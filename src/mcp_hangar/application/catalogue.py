@@ -199,7 +199,9 @@ class Catalogue:
                 at=now, provider=instance.provider.name, digest=offer.digest, tools=len(offer.of(TOOLS))
             )
         )
-        for kind in KINDS.values() if known is not None else ():
+        if known is None:
+            return  # met for the first time: nothing that anyone has seen has changed
+        for kind in KINDS.values():
             if list(known.of(kind).values()) != list(offer.of(kind).values()):
                 self._on_changed(instance, kind)
 

@@ -75,7 +75,7 @@ CODES: Final[dict[str, Code]] = {
     ),
     "batch_unsupported": Code(
         "JSON-RPC batches are not accepted.",
-        "Only revision 2025-03-26 had them, and no client needs them.",
+        "Only revision 2025-03-26 has them, and this is no session of that revision.",
         "Send each request in a message of its own, or use the tool hangar_invoke.",
         -32600,
         400,

@@ -92,7 +92,12 @@ class ServerLimitsSection(Section):
     parked: Count = Field(
         default=1000, ge=1, description="Calls that wait for an answer from their client (elicitation, sampling)."
     )
-    batch: Count = Field(default=50, ge=1, le=10_000, description="Calls in one hangar_invoke.")
+    batch: Count = Field(
+        default=50,
+        ge=1,
+        le=10_000,
+        description="Calls in one hangar_invoke, messages in one JSON-RPC batch (2025-03-26).",
+    )
 
 
 class ServerSection(Section):

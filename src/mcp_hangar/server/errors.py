@@ -15,7 +15,9 @@ _EXTRA: Final = {
     "capability_required": ("requiredCapabilities",),
     "unknown_resource": ("uri",),
 }
-_OPERATORS_ONLY: Final = frozenset({"start_failed", "provider_died", "provider_unreachable", "upstream_auth", "internal"})
+_OPERATORS_ONLY: Final = frozenset(
+    {"start_failed", "provider_died", "provider_unreachable", "upstream_auth", "internal"}
+)
 """Their details (paths, commands, a provider's stderr, addresses) are not for agents; the record and REST have them."""
 _STATUS: Final = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 """What the modern era says of a JSON-RPC error code."""

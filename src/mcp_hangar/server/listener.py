@@ -16,12 +16,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mcp_hangar.application.proxy import Flight
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 
 KEEP_ALIVE = 120
@@ -30,13 +29,19 @@ HEAD_SECONDS = 20.0
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
+class Leaving(Protocol):
+    """Something to end when the client has gone: a flight, a stream's task, what upstream keeps for the connection."""
+
+    def cancel(self, detail: str, /) -> object: ...
+
+
 class HangarProtocol(HttpToolsProtocol):
     header_bytes = 32 * 1024
     open_connections: ClassVar[set[HangarProtocol]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
-        self.leaving: dict[Flight | asyncio.Task[Any], None] = {}
+        self.leaving: dict[Leaving, None] = {}
         self.app_state = {"leaving": self.leaving, "clients": {}}
         self.head = 0
         self.since = 0.0
@@ -61,10 +66,7 @@ class HangarProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self.open_connections.discard(self)
         for each in list(self.leaving):
-            if isinstance(each, Flight):
-                each.cancel("The client has gone.")
-            else:
-                each.cancel()
+            each.cancel("The client has gone.")
 
     @classmethod
     def sweep(cls) -> None:

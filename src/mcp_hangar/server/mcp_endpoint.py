@@ -25,6 +25,7 @@ from mcp_hangar.domain.errors import HangarError, RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
 from mcp_hangar.domain.mcp.eras import (
+    BATCHING_VERSION,
     CLIENT_CAPABILITIES,
     CLIENT_INFO,
     HANGAR_SESSION,
@@ -152,6 +153,39 @@ class HttpChannel(msgspec.Struct, eq=False):
         await self._send({"type": "http.response.body", "body": message})
 
 
+class Farewell(msgspec.Struct, eq=False):
+    """What is to be done when a connection is lost."""
+
+    _forget: Callable[[str], None]
+    _conversation: str
+
+    def cancel(self, detail: str) -> None:
+        self._forget(self._conversation)
+
+
+class BatchPart(msgspec.Struct, eq=False):
+    """The way back for one request of a batch: what is said before the answer goes to the common stream."""
+
+    _outer: HttpChannel
+    request: Request | None
+    ear: Ear | None = None
+    message: bytes = b""
+    """Its answer."""
+    spoken: bool = False
+
+    async def notify(self, message: bytes) -> None:
+        await self._outer.notify(message)
+
+    async def ask(self, method: str, params: Json, seconds: float) -> Message:
+        return await self._outer.ask(method, params, seconds)
+
+    async def keep_alive(self) -> None:
+        await self._outer.keep_alive()
+
+    async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
+        self.message = message
+
+
 class McpEndpoint:
     """`other` answers every path that is not MCP's."""
 
@@ -164,14 +198,15 @@ class McpEndpoint:
         token: str,
         body_bytes: int,
         depth: int,
+        batch: int,
         other: App,
     ) -> None:
         self._methods, self._proxy, self._sessions, self._doors = methods, methods.proxy, sessions, doors
-        self._token, self._body_bytes, self._depth = token.encode(), body_bytes, depth
+        self._token, self._body_bytes, self._depth, self._batch_limit = token.encode(), body_bytes, depth, batch
         self._caller = TOKEN_CALLER if token else ANONYMOUS
         self._other = other
         self._heads: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
-        self.open_channels: dict[HttpChannel, float] = {}
+        self.open_channels: dict[HttpChannel | BatchPart, float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. A straight line for a modern client's call; what other requests need is below."""
@@ -198,6 +233,9 @@ class McpEndpoint:
             body = message.get("body", b"")
             if message.get("more_body") or len(body) > self._body_bytes:
                 body = await self._rest(message, receive)
+            if body.startswith(b"["):
+                await self._batch(body, provider, head, send)
+                return
             request = read_request(body, self._depth)
             meta = request.meta
             if PROTOCOL_VERSION not in meta and not head.modern:
@@ -244,7 +282,7 @@ class McpEndpoint:
         except HangarError as error:
             await self._refuse(error, era, request, body, channel or HttpChannel(send))
 
-    async def _finish(self, request: Request, channel: HttpChannel, answer: Answer, era: Era) -> None:
+    async def _finish(self, request: Request, channel: HttpChannel | BatchPart, answer: Answer, era: Era) -> None:
         if len(answer.error):
             message = envelope.error(request.id, answer.error)
             await channel.finish(message, upstream_status(answer.error, era))
@@ -252,7 +290,7 @@ class McpEndpoint:
             await channel.finish(envelope.result(request.id, answer.result), 200)
 
     async def _refuse(
-        self, error: HangarError, era: Era, request: Request | None, body: bytes, channel: HttpChannel
+        self, error: HangarError, era: Era, request: Request | None, body: bytes, channel: HttpChannel | BatchPart
     ) -> None:
         id = request.id if request is not None else peek_id(body)
         refusal = tool_refusal(error, era) if request is not None and request.method == "tools/call" else None
@@ -355,6 +393,8 @@ class McpEndpoint:
         peer = scope.get("client")
         client = self._methods.modern_client(request, self._caller, provider, f"{peer[0]}:{peer[1]}" if peer else "")
         clients = scope["state"]["clients"]
+        if not clients:  # a connection's first: what upstream keeps for it ends with it
+            scope["state"]["leaving"][Farewell(self._methods.forget, client.conversation)] = None
         if LOG_LEVEL not in meta and HANGAR_SESSION not in meta and len(clients) < _MOST_CLIENTS:
             clients[bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider] = client
         return client
@@ -377,18 +417,24 @@ class McpEndpoint:
             await self._initialize(request, provider, send)
             return
         if not request.id or not request.method:
-            await self._one_way(request, session, send)
+            await self._one_way(request, session)
+            await _accept(send)
             return
-        if not known_in(request.method, Era.legacy):
-            raise RequestError("method_not_found", method=request.method)
-        client = self._methods.client_of(session)
-        if request.method not in LEGACY_CALLS:
-            result = await self._methods.answer(request, client, session)
-            await HttpChannel(send).finish(envelope.result(request.id, result), 200)
-            return
-        channel = HttpChannel(send, session, self._methods.ear(session))
+        await self._ask(request, session, head.trace, HttpChannel(send, session, self._methods.ear(session)))
+
+    async def _ask(
+        self, request: Request, session: ClientSession, trace: str, channel: HttpChannel | BatchPart
+    ) -> None:
+        """One request of a legacy session; its answer goes to the channel, whatever it is."""
         try:
-            call = self._methods.call_of(request, client, head.trace)
+            if not known_in(request.method, Era.legacy):
+                raise RequestError("method_not_found", method=request.method)
+            client = self._methods.client_of(session)
+            if request.method not in LEGACY_CALLS:
+                result = await self._methods.answer(request, client, session)
+                await channel.finish(envelope.result(request.id, result), 200)
+                return
+            call = self._methods.call_of(request, client, trace)
             flight = session.flights[request.id] = Flight(call, channel)
             self.open_channels[channel] = monotonic()
             try:
@@ -414,6 +460,43 @@ class McpEndpoint:
             raise RequestError("invalid_request", detail="the session is initialized already")
         return session
 
+    async def _batch(self, body: bytes, provider: str, head: Head, send: Send) -> None:
+        """A JSON-RPC batch, of revision 2025-03-26 alone: each message takes the way it would take by itself."""
+        given = head.fields.get(b"mcp-session-id", b"").decode("latin-1")
+        session = self._sessions.find(given, self._caller) if given else None
+        if session is None or session.version != BATCHING_VERSION or session.scope != provider:
+            raise RequestError("batch_unsupported")
+        try:
+            raws = msgspec.json.decode(body, type=list[Raw])
+        except msgspec.DecodeError as error:
+            raise RequestError("parse_error", detail=str(error)) from None
+        if not 0 < len(raws) <= self._batch_limit:
+            raise RequestError("invalid_request", detail=f"a batch holds 1 to {self._batch_limit} messages")
+        outer = HttpChannel(send, session, self._methods.ear(session))
+        parts = [part for raw in raws if (part := await self._part(bytes(raw), session, outer)) is not None]
+        if not parts:
+            await _accept(send)
+            return
+        async with asyncio.TaskGroup() as group:
+            for part in parts:
+                if part.request is not None:
+                    group.create_task(self._ask(part.request, session, head.trace, part), name="batch part")
+        await outer.finish(b"[%b]" % b",".join([part.message for part in parts]), 200)
+
+    async def _part(self, message: bytes, session: ClientSession, outer: HttpChannel) -> BatchPart | None:
+        """One message of a batch, to be answered or (unreadable) answered already; None if it needs no answer."""
+        try:
+            request = read_request(message, self._depth)
+            if request.method == "initialize":
+                raise RequestError("invalid_request", detail="initialize cannot be part of a batch")
+        except RequestError as error:
+            refusal = envelope.error(peek_id(message), error_member(error, Era.legacy))
+            return BatchPart(outer, None, outer.ear, refusal)
+        if request.id and request.method:
+            return BatchPart(outer, request, outer.ear)
+        await self._one_way(request, session)
+        return None
+
     async def _initialize(self, request: Request, provider: str, send: Send) -> None:
         session, result = await self._methods.initialize(request, self._caller, provider, _tell)
         message = envelope.result(request.id, result)
@@ -421,14 +504,13 @@ class McpEndpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": message})
 
-    async def _one_way(self, request: Request, session: ClientSession, send: Send) -> None:
+    async def _one_way(self, request: Request, session: ClientSession) -> None:
         if not request.method:
             take_response(session, request)
         elif request.method == "notifications/cancelled":
             cancel(session, request)
         elif request.method == "notifications/roots/list_changed":
             await self._methods.roots_changed(session)
-        await _accept(send)
 
     async def _get_or_delete(self, scope: Scope, send: Send, head: Head) -> None:
         headers = head.fields

@@ -409,6 +409,10 @@ class Methods:
         if flight.tasks:
             await asyncio.wait(flight.tasks)
 
+    def forget(self, conversation: str) -> None:
+        """A modern client's connection is gone, and with it what a legacy provider kept for it."""
+        self._instances.forget(conversation)
+
     # -- subscriptions
 
     def ear(self, session: ClientSession) -> Ear | None:

@@ -19,8 +19,8 @@ MODERN_VERSION: Final = "2026-07-28"
 MODERN_VERSIONS: Final = ("2026-07-28",)
 LEGACY_VERSIONS: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 NEWEST_LEGACY: Final = "2025-11-25"
-ASSUMED_VERSION: Final = "2025-03-26"
-"""What a legacy request without a version header is taken for."""
+BATCHING_VERSION: Final = "2025-03-26"
+"""The only revision with JSON-RPC batches."""
 
 PROTOCOL_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 CLIENT_CAPABILITIES: Final = "io.modelcontextprotocol/clientCapabilities"

@@ -46,6 +46,7 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
             token=settings.server.token,
             body_bytes=settings.server.limits.body_bytes,
             depth=settings.server.limits.depth,
+            batch=settings.server.limits.batch,
             other=OperatorPlane(house, doors, None if apart else operators),
         )
         serving = [_serve(settings, endpoint, listener)]
