@@ -2,15 +2,18 @@
 """MCP over HTTP+SSE (2024-11-05), the client side: a GET stream that carries everything towards us, and POSTs to the
 place that its first event names.
 
-Kept because such servers exist; nothing here is tuned. The wire relates nothing but responses to requests, so
-notifications and questions go to the listener.
+Kept because such servers exist; nothing here is tuned. The wire relates nothing but responses to requests: progress
+is related by its token, questions and log messages only while a single request is open; the rest goes to the listener.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from mcp_hangar.application.ports.connection import Listener, Outgoing
 from mcp_hangar.domain.errors import HangarError, ProtocolError, SessionExpired, TransportError, Unsent
@@ -41,24 +44,45 @@ class StreamExchange:
         self.limit = limit
         self.request = request
         self.channel: Channel | None = None
+        self.over = False
+        """Its response has come, or it failed."""
         self._connection = connection
-        self._outcome: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._read = False
+        self._ready: deque[Message] = deque()
+        self._size = 0
+        self._error: HangarError | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._renewed = False
 
     async def next(self) -> Message:
-        if self._read:
-            raise self._connection.protocol_error("The exchange is over.")
-        message = await asyncio.shield(self._outcome)
-        self._read = True
+        while not self._ready:
+            if self._error is not None:
+                raise self._error
+            if self.over:
+                raise self._connection.protocol_error("The exchange is over.")
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message = self._ready.popleft()
+        self._size -= len(message.params)
         return message
 
-    def fail(self, error: HangarError) -> None:
-        if self._outcome.done():
-            if not self._read:
-                self._outcome = asyncio.get_running_loop().create_future()
-                self.end(error)
+    def give(self, message: Message, size: int) -> None:
+        """A message of the provider that belongs here."""
+        if self.over:
             return
+        self._size += size
+        if self._size > self.limit:
+            self.fail(self._connection.protocol_error("It sent more about one call than the client reads."))
+            return
+        self._ready.append(message)
+        self._notice()
+
+    def fail(self, error: HangarError) -> None:
+        if self.over:
+            if self._ready:
+                self._ready.clear()
+                self._error = error
+            return
+        self._ready.clear()
         self.end(error)
         if self.channel is not None and self.channel.receiver is self:
             self.channel.abort()
@@ -66,13 +90,18 @@ class StreamExchange:
 
     def end(self, outcome: Message | HangarError) -> None:
         self._connection.waiting.pop(self.request.id, None)
-        if self._outcome.done():
+        if self.over:
             return
+        self.over = True
         if isinstance(outcome, Message):
-            self._outcome.set_result(outcome)
+            self._ready.append(outcome)
         else:
-            self._outcome.set_exception(outcome)
-            self._outcome.exception()  # who fails an exchange may not read it afterwards
+            self._error = outcome
+        self._notice()
+
+    def _notice(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def write(self, channel: Channel) -> None:
         self.channel = channel
@@ -83,7 +112,7 @@ class StreamExchange:
 
     def answered(self, status: int, channel: Channel, body: bytes) -> None:
         self.channel = None
-        if 200 <= status < 300 or self._outcome.done():
+        if 200 <= status < 300 or self.over:
             return
         connection = self._connection
         if status == 401 and connection.tokens is not None and not self._renewed:
@@ -116,6 +145,19 @@ class StreamExchange:
             self.write(await self._connection.client.acquire())
         except HangarError as error:
             self.end(error)
+
+
+class _Progress(msgspec.Struct):
+    progressToken: int | str = ""
+
+
+def read_progress_token(message: Message) -> int | None:
+    """Our own token, an integer; None for anything else."""
+    try:
+        token = msgspec.json.decode(message.params, type=_Progress).progressToken
+    except msgspec.DecodeError:
+        return None
+    return token if isinstance(token, int) else None
 
 
 class LegacySseConnection:
@@ -255,7 +297,11 @@ class LegacySseConnection:
         if message is None:
             self._refuse("an event that is not a JSON-RPC message")
         elif message.method:
-            self.listener.on_message(message)
+            exchange = self._belongs_to(message)
+            if exchange is None:
+                self.listener.on_message(message)
+            else:
+                exchange.give(message, len(event.data))
         else:
             text = bytes(message.id)
             exchange = self.waiting.get(int(text)) if text.isdigit() and len(text) < 20 else None
@@ -263,6 +309,17 @@ class LegacySseConnection:
                 self._refuse("a response with an id nobody waits for")
             else:
                 exchange.end(message)
+
+    def _belongs_to(self, message: Message) -> StreamExchange | None:
+        """One stream carries everything: progress says by its token what it belongs to; a question or a log message
+        can only be about a call if there is just one."""
+        if message.method == "notifications/progress":
+            token = read_progress_token(message)
+            return self.waiting.get(token) if token is not None else None
+        related = len(message.id) > 0 or message.method == "notifications/message"
+        if related and message.method != "ping" and len(self.waiting) == 1:
+            return next(iter(self.waiting.values()))
+        return None
 
     def _endpoint(self, data: bytes) -> None:
         if self._place.done():

@@ -109,6 +109,11 @@ class HttpExchange(msgspec.Struct, eq=False, repr_omit_defaults=True):
                 self.ready = deque((waiter.result(), *(self.ready or ())))
             raise
 
+    def give(self, message: Message, size: int) -> None:
+        """Something that came another way (the GET stream) and belongs here."""
+        if not self.over:
+            self._deliver(message, size, last=False)
+
     def fail(self, error: HangarError) -> None:
         if self.over:
             if self.ready:
