@@ -7,7 +7,7 @@ import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -18,7 +18,7 @@ from mcp_hangar.application.listing import Client, Listing, Page
 from mcp_hangar.application.proxy import Answer, Channel, Flight, Proxy
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
-from mcp_hangar.application.subscriptions import Ear, Subscriptions
+from mcp_hangar.application.subscriptions import MOST_RESOURCES, Ear, Subscriptions
 from mcp_hangar.domain.call import NO_CAPABILITIES, Call, Caller, Capabilities, Session
 from mcp_hangar.domain.errors import CallCancelled, CallTimeout, HangarError, RequestError
 from mcp_hangar.domain.mcp import bridge, envelope
@@ -65,9 +65,13 @@ _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16
 HANGAR: Final = "hangar"
 _NO_INFO: Final = Raw(b"{}")
 _MOST_REMEMBERED: Final = 1_000
+_LONGEST_REMEMBERED: Final = 2_048
+"""Bytes."""
 
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Methods:
@@ -192,7 +196,7 @@ class Methods:
         shown = envelope.text(ref.get(key))
         if client.scope or not client.prefixed:
             return client.scope, shown, shown
-        provider, name = split_uri(shown) if key == "uri" else split_name(shown)
+        provider, name = split_uri(shown) if key == "uri" else self._find(client, shown, "prompts/get")
         ref[key] = envelope.encode(name)
         params["ref"] = Raw(envelope.join(ref.items()))
         return provider, name, shown
@@ -352,15 +356,18 @@ class Methods:
         info = meta.get(CLIENT_INFO, _NO_INFO)
         name = self._names.get(info_bytes := bytes(info))
         if name is None:
-            if len(self._names) > _MOST_REMEMBERED:
-                self._names.clear()
-            name = self._names[info_bytes] = client_name(info)
+            name = client_name(info)
+            _remember(self._names, info_bytes, name)
         declared = bytes(meta[CLIENT_CAPABILITIES])
         capabilities = self._carried.get(declared)
         if capabilities is None:
-            if len(self._carried) > _MOST_REMEMBERED:
-                self._carried.clear()
-            capabilities = self._carried[declared] = bridge.carried(declared, legacy=False)
+            capabilities = bridge.carried(declared, legacy=False)
+            _remember(self._carried, declared, capabilities)
+        level = envelope.text(meta[LOG_LEVEL], "?") if LOG_LEVEL in meta else ""
+        if level and level not in LOG_LEVELS:
+            raise RequestError(
+                "invalid_params", method=request.method, detail=f"{LOG_LEVEL} must be one of {', '.join(LOG_LEVELS)}"
+            )
         named = envelope.text(meta[HANGAR_SESSION])[:128] if HANGAR_SESSION in meta else ""
         session, seen = (Session(id=named), [0.0]) if named else self.sessions.inferred(caller, name)
         return Client(
@@ -374,7 +381,7 @@ class Methods:
             version=MODERN_VERSION,
             client=name,
             client_info=info,
-            log_level=envelope.text(meta[LOG_LEVEL]) if LOG_LEVEL in meta else "",
+            log_level=level,
             seen=seen,
         )
 
@@ -456,7 +463,7 @@ class Methods:
         uris = wishes.get("resourceSubscriptions")
         if isinstance(uris, list):
             heard = []
-            for uri in uris:
+            for uri in uris[:MOST_RESOURCES]:
                 if isinstance(uri, str) and await self._hear(uri, request, client, channel):
                     heard.append(uri)
             honoured["resourceSubscriptions"] = heard
@@ -555,6 +562,15 @@ def client_name(info: Json) -> str:
         return ""
     name, version = envelope.text(parts.get("name"))[:64], envelope.text(parts.get("version"))[:32]
     return f"{name}/{version}" if version else name
+
+
+def _remember(memory: dict[bytes, T], said: bytes, meaning: T) -> None:
+    """Clients repeat themselves; both how many and how long texts are kept is bounded."""
+    if len(said) > _LONGEST_REMEMBERED:
+        return
+    if len(memory) >= _MOST_REMEMBERED:
+        memory.clear()
+    memory[said] = meaning
 
 
 def _server_info() -> dict[str, str]:

@@ -96,7 +96,7 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
         meta.append(_MODERN_META % (call.capabilities.key.encode(), call.client_info))
         level = call.log_level or (_DEFAULT_LEVEL if call.era is Era.legacy else "")
         if level:
-            meta.append(b'"io.modelcontextprotocol/logLevel":"%b"' % level.encode())
+            meta.append(b'"io.modelcontextprotocol/logLevel":%b' % envelope.encode(level))
         lines = b"Mcp-Method: %b\r\n" % call.method.encode()
         if call.method in NAME_PARAM:
             name = call.name
@@ -245,7 +245,7 @@ def _expose_message(provider: str, raw: Json) -> Json:
 
 
 def linked_uris(result: Json) -> list[str]:
-    """URIs of resource links and embedded resources in a tool's or prompt's result: the provider has handed them out."""
+    """URIs of resource links and embedded resources in a result: the provider has handed them out."""
     found: list[str] = []
     if b'"resource' not in bytes(result):
         return found
