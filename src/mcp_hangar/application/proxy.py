@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
+import structlog
 
 from mcp_hangar.application.catalogue import Catalogue, ask
 from mcp_hangar.application.event_log import EventLog
@@ -20,7 +21,7 @@ from mcp_hangar.application.fleet import Fleet
 from mcp_hangar.application.ids import ids, new_call_id
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.ports.connection import Exchange, Outgoing
-from mcp_hangar.application.questions import MOST_ROUNDS, Questions
+from mcp_hangar.application.questions import MOST_ROUNDS, Parked, Questions
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import Call
@@ -44,7 +45,10 @@ from mcp_hangar.domain.mcp.eras import Era
 from mcp_hangar.domain.mcp.headers import check_params, param_lines
 from mcp_hangar.domain.mcp.tasks import ALL_METHODS, rename_tasks
 from mcp_hangar.domain.policy import decide, glob_matcher
-from mcp_hangar.domain.provider import Mode, Provider, Sharing, SubprocessLaunch
+from mcp_hangar.domain.provider import Limits, Mode, Provider, Sharing, SubprocessLaunch
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _TOOLS: Final = TOOLS.method
 _REASONS: Final[tuple[tuple[type[HangarError], str], ...]] = (
@@ -56,6 +60,7 @@ _REASONS: Final[tuple[tuple[type[HangarError], str], ...]] = (
     (Denied, "limit"),
 )
 _SUBSCRIBING: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
+_MOST_MET: Final = 10_000
 
 
 class Channel(Protocol):
@@ -92,8 +97,11 @@ class Flight(msgspec.Struct, eq=False):
     exchange: Exchange | None = None
     instance: Instance | None = None
     error: HangarError | None = None
-    waiting: asyncio.Task[Instance] | None = None
-    """The start that a cold call waits for."""
+    """Why it was ended from outside; the first reason stands."""
+    unwanted: bool = False
+    """The client took the request back, and expects no answer."""
+    waiting: asyncio.Future[Any] | None = None
+    """What it waits for beside its exchange: a start, answers to questions, Hangar's own tools."""
     tasks: set[asyncio.Task[None]] | None = None
     """Questions under way to a legacy client."""
     unread: asyncio.Task[Message] | None = None
@@ -101,11 +109,32 @@ class Flight(msgspec.Struct, eq=False):
 
     def fail(self, error: HangarError) -> None:
         """End the call: its coroutine raises `error`. Harmless when it is over."""
-        self.error = error
+        self.error = self.error or error
         if self.exchange is not None:
-            self.exchange.fail(error)
-        elif self.waiting is not None:
+            self.exchange.fail(self.error)
+        if self.waiting is not None:
             self.waiting.cancel()
+
+    async def wait(self, work: Awaitable[T]) -> T:
+        """Wait for something that is no exchange, so that `fail` ends that too."""
+        waiting: asyncio.Future[T] = asyncio.ensure_future(work)
+        self.waiting = waiting
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if self.error is not None:
+                raise self.error from None
+            raise
+        finally:
+            self.waiting = None
+
+    def let_go(self) -> None:
+        """The call is over: questions still open are not, and nobody reads on."""
+        for task in list(self.tasks or ()):
+            task.cancel()
+        if self.unread is not None:
+            self.unread.cancel()
+            self.unread = None
 
     def cancel(self, detail: str) -> None:
         self.fail(CallCancelled("cancelled", detail=detail))
@@ -114,12 +143,10 @@ class Flight(msgspec.Struct, eq=False):
 class Way:
     """What `Proxy._prepare` found for a call that is not plain and warm."""
 
-    __slots__ = ("instance", "item", "lines", "message", "perform")
+    __slots__ = ("instance", "item", "lines", "perform")
 
     def __init__(self, instance: Instance | None = None, item: Item | None = None, lines: bytes = b"") -> None:
         self.instance, self.item, self.lines = instance, item, lines
-        self.message: Message | None = None
-        """The next message of a call that was parked and goes on."""
         self.perform: Callable[[], Awaitable[Answer]] | None = None
         """Instead of a plain request: Hangar's own tools, subscriptions, continuing a parked call."""
 
@@ -156,7 +183,7 @@ class Proxy:
 
     async def call(self, call: Call, flight: Flight) -> Answer:
         """One call, from the door's parse to its answer. Raises a `HangarError` for everything but an answer."""
-        log, fleet = self._log, self.fleet
+        record, fleet = self._log, self.fleet
 
         # 1 locate
         target = fleet.providers.get(call.provider)
@@ -167,7 +194,7 @@ class Proxy:
         decision = decide(call, target, fleet.judges)
         if decision is not None:
             raise self._denied(call, decision)
-        if log.full or self.stopping:
+        if record.full or self.stopping:
             raise self._refused(call)
 
         # 3 ready: a plain tool call to a warm instance goes straight on
@@ -182,12 +209,14 @@ class Proxy:
             way = await self._prepare(call, flight, target, fleet)
             instance, item = way.instance, way.item
             if instance is not None:
+                if len(self._met) >= _MOST_MET:  # connections of modern clients come and go
+                    self._met.clear()
                 self._met[whose] = instance
         if instance is not None and instance.in_flight >= target.limits.concurrency:
             raise self._busy(call, target)
 
         started = time.time()
-        log.append(
+        record.append(
             CallAdmitted(
                 at=started,
                 provider=call.provider,
@@ -213,11 +242,12 @@ class Proxy:
             instance.in_flight += 1
 
         # 4 forward
+        answer: Answer | None = None
         try:
-            if flight.error is not None:
+            if way is not None and flight.error is not None:  # while it was being prepared
                 raise flight.error
             if way is not None and way.perform is not None:
-                answer = await way.perform()
+                answer = await flight.wait(way.perform())
             elif instance is None:
                 raise ProtocolError("internal", reference=call.id)
             else:
@@ -227,6 +257,8 @@ class Proxy:
                 flight.exchange = await instance.connection.send(
                     Outgoing(number, call.method, payload, lines, instance.era is Era.modern)
                 )
+                if flight.error is not None:  # while it was being written
+                    flight.exchange.fail(flight.error)
                 message = await flight.exchange.next()
                 if message.method or len(message.error):
                     answer = await self._roundabout(call, flight, instance, message)
@@ -236,25 +268,34 @@ class Proxy:
                     if special:
                         answer = await self._special(call, flight, instance, answer, message.result)
         except HangarError as error:
-            return await self._failed(call, flight, target, item, error, started)
+            await self._failed(call, flight, target, error, started)
         except asyncio.CancelledError:
-            flight.cancel("Hangar is stopping.")
-            self._record_failure(call, CallCancelled("cancelled", detail="Hangar is stopping."), started)
+            flight.cancel("Whoever waited for it has gone, or Hangar is stopping.")
+            assert flight.error is not None
+            self._record_failure(call, flight.error, started)
             raise
+        except Exception as defect:
+            log.exception("call_failed_inside", reference=call.id, method=call.method, provider=call.provider)
+            broken = ProtocolError("internal", reference=call.id)
+            flight.fail(broken)
+            self._record_failure(call, broken, started)
+            raise broken from defect
         finally:
             self.in_flight.pop(number, None)
             if instance is not None:
                 instance.in_flight -= 1
                 instance.last_used = time.monotonic()
-            if flight.tasks:
-                for task in list(flight.tasks):
-                    task.cancel()
+            if flight.tasks or flight.unread is not None:
+                flight.let_go()
+        if answer is None:  # once more, now that nothing of the first attempt is held
+            call.retried, call.id, flight.exchange = True, new_call_id(), None
+            return await self.call(call, flight)
 
         # 5 record
         if instance is not None:
             instance.last_heard = instance.last_used
         ended = time.time()
-        log.append(
+        record.append(
             CallCompleted(
                 at=ended,
                 provider=call.provider,
@@ -347,10 +388,10 @@ class Proxy:
             way = Way()
             way.perform = lambda: own(call, flight)
             return way
-        if "requestState" in call.params:
-            resumed = await self.questions.resume(call, flight)
-            if resumed is not None:
-                return self._continued(call, flight, *resumed)
+        if "requestState" in call.params and call.era is Era.modern and not call.retried:
+            parked = self.questions.parked(call)
+            if parked is not None:
+                return self._continued(call, flight, parked)
         key = self._instances.key(target, call.caller.id, call.capabilities.key, call.conversation)
         instance = self._warm.get(key)
         if instance is None:
@@ -376,15 +417,7 @@ class Proxy:
     async def _start(self, call: Call, flight: Flight, target: Provider) -> Instance:
         key = self._instances.key(target, call.caller.id, call.capabilities.key, call.conversation)
         deadline = asyncio.get_running_loop().time() + max(target.lifecycle.start_timeout, target.limits.call_timeout)
-        flight.waiting = asyncio.ensure_future(self._ready(target, key, deadline))
-        try:
-            return await flight.waiting
-        except asyncio.CancelledError:
-            if flight.error is not None:
-                raise flight.error from None
-            raise
-        finally:
-            flight.waiting = None
+        return await flight.wait(self._ready(target, key, deadline))
 
     async def _ready(self, target: Provider, key: InstanceKey, deadline: float) -> Instance:
         instance = await self._instances.ready(target, key, deadline)
@@ -446,11 +479,12 @@ class Proxy:
             self._levels[instance.id] = call.log_level
             await ask(instance, "logging/setLevel", {"level": call.log_level}, target.limits.call_timeout)
 
-    def _continued(self, call: Call, flight: Flight, instance: Instance, message: Message) -> Way:
-        way = Way(instance)
+    def _continued(self, call: Call, flight: Flight, parked: Parked) -> Way:
+        way = Way(parked.instance)
 
         async def go_on() -> Answer:
-            return await self._roundabout(call, flight, instance, message)
+            message = await self.questions.resume(call, flight, parked)
+            return await self._roundabout(call, flight, parked.instance, message)
 
         way.perform = go_on
         return way
@@ -480,11 +514,13 @@ class Proxy:
         if call.era is Era.modern:
             return Answer(self.questions.sealed(call, instance, result), b"", "input_required")
         for _ in range(MOST_ROUNDS):
-            again = await self.questions.gather(call, flight, instance, result)
+            again = await flight.wait(self.questions.gather(call, flight, instance, result))
             number = next(ids)
             call.params = {**call.params, **again}
             payload, lines = bridge.request_out(call, instance.era, number)
             flight.exchange = await instance.connection.send(Outgoing(number, call.method, payload, lines, True))
+            if flight.error is not None:
+                flight.exchange.fail(flight.error)
             message = await flight.exchange.next()
             if message.method:
                 message = await self.questions.converse(call, flight, instance, flight.exchange, message)
@@ -503,22 +539,19 @@ class Proxy:
         tool = call.task or call.name
         return lambda id: self._seal.name("task", call.caller.id, [call.provider, id, tool])
 
-    async def _failed(
-        self, call: Call, flight: Flight, target: Provider, item: Item | None, error: HangarError, started: float
-    ) -> Answer:
-        """The forward failed. It is sent again, once, only if it surely did not run or the operator marked the tool."""
+    async def _failed(self, call: Call, flight: Flight, target: Provider, error: HangarError, started: float) -> None:
+        """The forward failed. Raises, unless the call may be sent again: once, and only if it surely did not run or
+        the operator marked the tool."""
         instance = flight.instance
+        if flight.exchange is not None:
+            flight.exchange.fail(error)
+        self._record_failure(call, error, started)
         marked = call.method == "tools/call" and self._again[target.name].match(call.name) is not None
         lost = not isinstance(error, (CallTimeout, CallCancelled, Denied, RequestError))
         if isinstance(error, SessionExpired) and instance is not None:
             await self._renewed(instance)
         if not (error.retryable or (marked and lost)) or flight.error is not None or instance is None or call.retried:
-            self._record_failure(call, error, started)
             raise error
-        self._record_failure(call, error, started)
-        call.retried, call.id = True, new_call_id()
-        flight.exchange = None
-        return await self.call(call, flight)
 
     async def _renewed(self, instance: Instance) -> None:
         try:
@@ -550,20 +583,23 @@ class Proxy:
         """End the calls whose deadline has passed. One sweep for all, instead of a timer for each."""
         now = time.monotonic()
         for flight in [flight for flight in self.in_flight.values() if flight.deadline <= now]:
-            limits = self.fleet.providers[flight.call.provider].limits
-            flight.fail(
-                CallTimeout(
-                    "timeout", name=flight.call.name, provider=flight.call.provider, seconds=limits.call_timeout
-                )
-            )
+            provider = flight.instance.provider if flight.instance is not None else OWN
+            seconds = provider.limits.call_timeout
+            flight.fail(CallTimeout("timeout", name=flight.call.name, provider=provider.name, seconds=seconds))
 
     def gone(self, instance: Instance) -> None:
         self._levels.pop(instance.id, None)
         self._met = {whose: each for whose, each in self._met.items() if each is not instance}
 
 
-OWN: Final = Provider(name="hangar", mode=Mode.subprocess, launch=SubprocessLaunch(command=()), sharing=Sharing.shared)
-"""Hangar itself, as the target of calls to its own tools. Never launched."""
+OWN: Final = Provider(
+    name="hangar",
+    mode=Mode.subprocess,
+    launch=SubprocessLaunch(command=()),
+    sharing=Sharing.shared,
+    limits=Limits(call_timeout=3600),
+)
+"""Hangar itself, as the target of calls to its own tools. Never launched. What they call has deadlines of its own."""
 
 
 _TASK_CODES: Final = dict.fromkeys(ALL_METHODS, "unknown_task")

@@ -16,6 +16,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from mcp_hangar.application.event_log import EventLog
 from mcp_hangar.application.ids import new_call_id
 from mcp_hangar.application.instances import Instance
@@ -32,6 +34,8 @@ from mcp_hangar.domain.mcp.eras import Era
 
 if TYPE_CHECKING:
     from mcp_hangar.application.proxy import Flight
+
+log = structlog.get_logger(__name__)
 
 GATHER: Final = 0.05
 """Seconds without another question after which a burst is taken for whole."""
@@ -63,7 +67,7 @@ class Parked:
         self.method, self.name = call.method, call.name
         self.instance, self.exchange, self.unread = instance, exchange, unread
         self.asked: dict[str, Asked] = {}
-        self.expires = time.monotonic() + PATIENCE
+        self.expires = 0.0
 
 
 class Questions:
@@ -78,27 +82,33 @@ class Questions:
     ) -> Message:
         """Relay and ask until the provider answers. A modern client that is asked gets `input_required` instead."""
         asked: dict[str, Asked] = {}
-        while message.method:
-            if message.is_request:
-                question = await self._judged(call, instance, message)
-                if question is not None and call.era is Era.modern:
-                    asked[f"q{len(asked) + 1}"] = question
-                elif question is not None:
-                    self._ask_aside(call, flight, instance, question)
-            else:
-                await relay(call, flight, message)
-            if not asked:
-                message = await exchange.next()
-                continue
-            if flight.unread is None:
-                flight.unread = asyncio.create_task(exchange.next(), name=f"unread {call.id}")
-            done, _ = await asyncio.wait({flight.unread}, timeout=GATHER)
-            if not done:
-                return self._park(call, flight, instance, exchange, asked)
-            message, flight.unread = flight.unread.result(), None
-        for question in asked.values():  # the provider answered without waiting
-            self._ended(question, CallCancelled("cancelled", detail="The provider answered without waiting."))
-        return message
+        why = CallCancelled("cancelled", detail="The call it belongs to is over.")
+        try:
+            while message.method:
+                if message.is_request:
+                    question = await self._judged(call, instance, message)
+                    if question is not None and call.era is Era.modern:
+                        asked[f"q{len(asked) + 1}"] = question
+                    elif question is not None:
+                        self._ask_aside(call, flight, instance, question)
+                else:
+                    await relay(call, flight, message)
+                if not asked:
+                    message = await exchange.next()
+                    continue
+                if flight.unread is None:
+                    flight.unread = asyncio.create_task(exchange.next(), name=f"unread {call.id}")
+                done, _ = await asyncio.wait({flight.unread}, timeout=GATHER)
+                if not done:
+                    parked, asked = asked, {}
+                    return self._park(call, flight, instance, exchange, parked)
+                unread, flight.unread = flight.unread, None
+                message = unread.result()
+            why = CallCancelled("cancelled", detail="The provider answered without waiting.")
+            return message
+        finally:
+            for each in asked.values():
+                self._ended(each, why)
 
     async def _judged(self, call: Call, instance: Instance, message: Message) -> Asked | None:
         """The question, admitted; or None, and the provider has been told why not."""
@@ -108,11 +118,7 @@ class Questions:
             self._admit(question, call)
             return question
         self._deny(question.call, refusal)
-        await instance.connection.post(
-            envelope.error(
-                message.id, envelope.error_value(-32601 if message.method not in QUESTIONS else -32600, refusal.what)
-            )
-        )
+        await self._tell(instance, message, -32601 if message.method not in QUESTIONS else -32600, refusal.what)
         return None
 
     def _refusal(self, call: Call, question: Call) -> HangarError | None:
@@ -144,14 +150,20 @@ class Questions:
             self._ended(question, None)
         except HangarError as error:
             self._ended(question, error)
-            await instance.connection.post(
-                envelope.error(question.message.id, envelope.error_value(error.row.rpc, error.what))
-            )
+            await self._tell(instance, question.message, error.row.rpc, error.what)
         except asyncio.CancelledError:
             self._ended(question, CallCancelled("cancelled", detail="The call it belongs to is over."))
             raise
         finally:
-            flight.deadline = time.monotonic() + instance.provider.limits.call_timeout
+            if flight.tasks is None or len(flight.tasks) <= 1:  # no other question is open
+                flight.deadline = time.monotonic() + instance.provider.limits.call_timeout
+
+    async def _tell(self, instance: Instance, message: Message, code: int, what: str) -> None:
+        """Answer a provider's question with an error; one that has gone needs none."""
+        try:
+            await instance.connection.post(envelope.error(message.id, envelope.error_value(code, what)))
+        except HangarError as error:
+            log.info("refusal_not_told", provider=instance.provider.name, method=message.method, error=error.what)
 
     async def stray(self, call: Call, flight: Flight, instance: Instance, message: Message) -> None:
         """A question that the wire related to no call, put to the only client that can be meant (legacy clients)."""
@@ -175,7 +187,7 @@ class Questions:
             meta={},
         )
         self._deny(call, error)
-        await instance.connection.post(envelope.error(message.id, envelope.error_value(-32600, error.what)))
+        await self._tell(instance, message, -32600, error.what)
 
     # -- parked calls
 
@@ -183,7 +195,6 @@ class Questions:
         self, call: Call, flight: Flight, instance: Instance, exchange: Exchange, asked: dict[str, Asked]
     ) -> Message:
         if len(self._parked) >= self._limit:
-            exchange.fail(CallCancelled("cancelled", detail="Too many calls wait for input."))
             for question in asked.values():
                 self._ended(question, CallCancelled("cancelled", detail="Too many calls wait for input."))
             raise Denied("limit", limit="server.limits.parked", value=self._limit, retry_after=30)
@@ -195,6 +206,7 @@ class Questions:
         return self._required(call, parked)
 
     def _keep(self, parked: Parked) -> None:
+        parked.expires = time.monotonic() + PATIENCE
         self._parked[parked.id] = parked
         parked.instance.pinned += 1
 
@@ -207,9 +219,9 @@ class Questions:
         value = {"resultType": "input_required", "inputRequests": requests, "requestState": state}
         return Message(result=Raw(envelope.encode(value)))
 
-    async def resume(self, call: Call, flight: Flight) -> tuple[Instance, Message] | None:
-        """The parked call that this request continues, its answers passed on; None if the state is a modern
-        provider's own (unsealed into `call.params`). Raises `RequestError("invalid_request_state")`."""
+    def parked(self, call: Call) -> Parked | None:
+        """The parked call that this request continues; None if the state is a modern provider's own (unsealed into
+        `call.params`). Raises `RequestError("invalid_request_state")`."""
         token = envelope.text(call.params.get("requestState"))
         state = self._seal.open(_STATE, _owner(call), token)
         if state is not None:
@@ -219,29 +231,36 @@ class Questions:
                 del call.params["requestState"]
             return None
         opened = self._seal.open(_PARKED, _owner(call), token)
-        parked = self._parked.pop(opened[0], None) if opened else None
+        parked = self._parked.get(opened[0]) if opened else None
         if parked is None:
             raise RequestError("invalid_request_state", detail="it is unknown, expired, altered, or another caller's")
-        try:
-            responses = envelope.members(call.params.get("inputResponses", b"{}"), "inputResponses")
-        except RequestError:
-            self._parked[parked.id] = parked
-            raise
+        envelope.members(call.params.get("inputResponses", b"{}"), "inputResponses")
+        return parked
+
+    async def resume(self, call: Call, flight: Flight, parked: Parked) -> Message:
+        """Pass the client's answers on; what the provider says next. If answers are missing, the rest is asked for
+        again. The call has been admitted: it can be ended like any other."""
+        if self._parked.pop(parked.id, None) is None:
+            raise RequestError("invalid_request_state", detail="it has been used, or has expired")
         parked.instance.pinned -= 1
-        flight.exchange, flight.instance = parked.exchange, parked.instance
-        for key, value in responses.items():
-            question = parked.asked.pop(key, None)
-            if question is not None:
-                await parked.instance.connection.post(envelope.result(question.message.id, value))
-                self._ended(question, None)
-        if parked.asked:  # answers are missing: ask for the rest again
+        flight.exchange, flight.unread = parked.exchange, parked.unread
+        responses = envelope.members(call.params.get("inputResponses", b"{}"), "inputResponses")
+        why = CallCancelled("cancelled", detail="The call it belongs to is over.")
+        try:
+            for key in [key for key in parked.asked if key in responses]:
+                await parked.instance.connection.post(envelope.result(parked.asked[key].message.id, responses[key]))
+                self._ended(parked.asked.pop(key), None)
+        except BaseException:
+            for question in parked.asked.values():
+                self._ended(question, why)
+            raise
+        if parked.asked:
+            flight.exchange = flight.unread = None
             self._keep(parked)
-            flight.exchange = None
-            return parked.instance, self._required(call, parked)
-        flight.unread = parked.unread
+            return self._required(call, parked)
         message = await parked.unread
         flight.unread = None
-        return parked.instance, message
+        return message
 
     def sweep(self) -> None:
         """End the parked calls whose client never came back."""
@@ -294,9 +313,15 @@ class Questions:
         parts: dict[str, Json] = dict(envelope.members(result, "the result"))
         requests = _requests(parts)
         flight.deadline = time.monotonic() + PATIENCE
-        answers = await asyncio.gather(
-            *(self._ask_for(call, flight, instance, method, params) for method, params in requests.values())
-        )
+        asking = [
+            asyncio.ensure_future(self._ask_for(call, flight, instance, method, params))
+            for method, params in requests.values()
+        ]
+        try:
+            answers = await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
         flight.deadline = time.monotonic() + instance.provider.limits.call_timeout
         again: dict[str, Raw] = {}
         if requests:
@@ -403,14 +428,26 @@ class Questions:
 async def relay(call: Call, flight: Flight, message: Message) -> None:
     """A notification of the provider inside a call. Only progress and log messages pass; the rest has other ways."""
     if message.method == "notifications/progress":
-        progress = bridge.progress_back(call, message.params)
+        try:
+            progress = bridge.progress_back(call, message.params)
+        except RequestError as error:
+            log.info("progress_dropped", provider=call.provider, error=error.what)
+            return
         if progress is not None:
             await flight.channel.notify(progress)
     elif message.method == "notifications/message":
         if call.era is Era.modern and not call.log_level:
             return
-        if not call.log_level or bridge.log_passes(message.params, call.log_level):
+        if not call.log_level or _passes(call, message):
             await flight.channel.notify(envelope.notification(message.method, message.params))
+
+
+def _passes(call: Call, message: Message) -> bool:
+    try:
+        return bridge.log_passes(message.params, call.log_level)
+    except RequestError as error:
+        log.info("log_message_dropped", provider=call.provider, error=error.what)
+        return False
 
 
 def _owner(call: Call) -> str:

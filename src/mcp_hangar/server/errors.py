@@ -15,9 +15,7 @@ _EXTRA: Final = {
     "capability_required": ("requiredCapabilities",),
     "unknown_resource": ("uri",),
 }
-_OPERATORS_ONLY: Final = frozenset(
-    {"start_failed", "provider_died", "provider_unreachable", "upstream_auth", "internal"}
-)
+_OPERATORS_ONLY: Final = frozenset({"start_failed", "provider_died", "provider_unreachable", "upstream_auth"})
 """Their details (paths, commands, a provider's stderr, addresses) are not for agents; the record and REST have them."""
 _STATUS: Final = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 """What the modern era says of a JSON-RPC error code."""
@@ -43,7 +41,7 @@ def error_member(error: HangarError, era: Era) -> bytes:
 def http_status(error: HangarError, era: Era) -> int:
     """The HTTP status beside it. Legacy errors of a call travel in a 200, as that era has it."""
     row = error.row
-    if row.rpc == -32600 or error.code in ("parse_error", "version_unsupported"):
+    if row.rpc == -32600 or error.code in ("parse_error", "version_unsupported", "internal"):
         return row.http
     if era is Era.modern:
         return _STATUS.get(row.rpc, row.http if isinstance(error, Unavailable) else 200)
