@@ -102,8 +102,8 @@ class ClientSession:
         self.log_level = ""
         self.used = time.monotonic()
         self.standalone = EventStream("s")
-        self.listening = False
-        """Whether a GET stream is open (or the wire is stdio), so that unasked-for messages reach the client."""
+        self.listening: object | None = None
+        """Who reads the standalone stream (a GET, or the stdio door), so that unasked-for messages reach the client."""
         self.streams: OrderedDict[str, EventStream] = OrderedDict()
         self.asks: dict[int, asyncio.Future[Message]] = {}
         self.flights: dict[bytes, Flight] = {}
@@ -126,7 +126,7 @@ class ClientSession:
 
     @property
     def busy(self) -> bool:
-        return bool(self.flights) or self.listening
+        return bool(self.flights) or self.listening is not None
 
 
 class Sessions:

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mcp_hangar.domain.errors import Denied, HangarError, Unavailable
+import structlog
+
+from mcp_hangar.application.ids import new_call_id
+from mcp_hangar.domain.errors import Denied, HangarError, ProtocolError, Unavailable
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json
 from mcp_hangar.domain.mcp.eras import Era
+
+log = structlog.get_logger(__name__)
 
 _EXTRA: Final = {
     "version_unsupported": ("supported", "requested"),
@@ -46,6 +51,13 @@ def http_status(error: HangarError, era: Era) -> int:
     if era is Era.modern:
         return _STATUS.get(row.rpc, row.http if isinstance(error, Unavailable) else 200)
     return 200
+
+
+def defect(error: Exception) -> ProtocolError:
+    """What a client hears of an exception that should not have been: a reference, under which the log has the rest."""
+    reference = new_call_id()
+    log.error("request_failed_inside", reference=reference, exc_info=error)
+    return ProtocolError("internal", reference=reference)
 
 
 def upstream_status(error: Json, era: Era) -> int:

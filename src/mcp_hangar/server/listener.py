@@ -26,6 +26,8 @@ from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 KEEP_ALIVE = 120
 HEAD_SECONDS = 20.0
 """Seconds within which a request must be whole once its first byte has come."""
+_MOST_READ = 256 * 1024
+"""Bytes that the event loop hands over at once."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -43,24 +45,52 @@ class HangarProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self.leaving: dict[Leaving, None] = {}
         self.app_state = {"leaving": self.leaving, "clients": {}}
-        self.head = 0
+        self.in_head = True
+        """What comes next is a head, or more of one."""
+        self.unread = 0
+        """Bytes since the head began, or since the last piece of a body."""
+        self.tail = b""
         self.since = 0.0
+        """When the request that is arriving began; 0 between requests."""
         self.open_connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.unread + len(data) > self.header_bytes and self.in_head and self._head_ends(data) > self.header_bytes:
+            self._refuse_head()
+            return
+        self.unread += len(data)
+        super().data_received(data)
+        if self.in_head:
+            self.tail = data[-3:]
+        elif self.unread > self.header_bytes + _MOST_READ:  # trailers without end
+            self._refuse_head()
+
+    def _head_ends(self, data: bytes) -> int:
+        """Bytes of the head so far; with what follows it not counted."""
+        end = (self.tail + data).find(b"\r\n\r\n")
+        return self.unread + (len(data) if end < 0 else end + 4 - len(self.tail))
+
+    def _refuse_head(self) -> None:
         before: RequestResponseCycle | None = self.cycle
-        if before is None or before.response_complete:  # a head, or the start of one
-            self.head += len(data)
-            if not self.since:
-                self.since = time.monotonic()
-            super().data_received(data)
-            if self.cycle is not before:
-                self.head = 0
-            elif self.head > self.header_bytes:
-                self.transport.write(_TOO_LARGE)
-                self.transport.close()
-        else:
-            super().data_received(data)
+        if before is None or before.response_complete:
+            self.transport.write(_TOO_LARGE)
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.since = time.monotonic()
+
+    def on_headers_complete(self) -> None:
+        self.in_head, self.unread, self.tail = False, 0, b""
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self.unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.in_head, self.unread, self.since = True, 0, 0.0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -73,9 +103,8 @@ class HangarProtocol(HttpToolsProtocol):
         """Close connections whose request has been arriving for too long."""
         now = time.monotonic()
         for connection in list(cls.open_connections):
-            cycle: RequestResponseCycle | None = connection.cycle
-            if cycle is not None and not cycle.more_body:
-                connection.since = 0.0
+            if connection.since and connection.flow.read_paused:
+                connection.since = now  # it is we who do not read
             elif connection.since and now - connection.since > HEAD_SECONDS:
                 connection.transport.close()
 

@@ -21,7 +21,7 @@ from mcp_hangar.application.proxy import Answer, Flight
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import ANONYMOUS, Caller, CallerType
-from mcp_hangar.domain.errors import HangarError, RequestError
+from mcp_hangar.domain.errors import CallCancelled, HangarError, RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
 from mcp_hangar.domain.mcp.eras import (
@@ -40,7 +40,7 @@ from mcp_hangar.domain.mcp.eras import (
 from mcp_hangar.domain.mcp.headers import decode_value
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
 from mcp_hangar.server.doors import Doors
-from mcp_hangar.server.errors import error_member, http_status, tool_refusal, upstream_status
+from mcp_hangar.server.errors import defect, error_member, http_status, tool_refusal, upstream_status
 from mcp_hangar.server.mcp_methods import (
     LEGACY_CALLS,
     MODERN_CALLS,
@@ -152,6 +152,16 @@ class HttpChannel(msgspec.Struct, eq=False):
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": message})
 
+    async def forget(self) -> None:
+        """The client took its request back and expects no answer; HTTP wants one, so: a stream that says nothing."""
+        if not self.spoken:
+            self.spoken = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        elif self.stream is not None and self._session is not None:
+            self.stream.finish()
+            self._session.streams.pop(self.stream.name, None)  # nobody needs to come back for it
+        await self._write(b"", more=False)
+
 
 class Farewell(msgspec.Struct, eq=False):
     """What is to be done when a connection is lost."""
@@ -185,6 +195,9 @@ class BatchPart(msgspec.Struct, eq=False):
     async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
         self.message = message
 
+    async def forget(self) -> None:
+        """Taken back: the batch is answered without it."""
+
 
 class McpEndpoint:
     """`other` answers every path that is not MCP's."""
@@ -207,6 +220,7 @@ class McpEndpoint:
         self._other = other
         self._heads: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
         self.open_channels: dict[HttpChannel | BatchPart, float] = {}
+        self._commenting: dict[HttpChannel | BatchPart, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. A straight line for a modern client's call; what other requests need is below."""
@@ -281,6 +295,8 @@ class McpEndpoint:
             await send({"type": "http.response.body", "body": text})
         except HangarError as error:
             await self._refuse(error, era, request, body, channel or HttpChannel(send))
+        except Exception as error:
+            await self._refuse(defect(error), era, request, body, channel or HttpChannel(send))
 
     async def _finish(self, request: Request, channel: HttpChannel | BatchPart, answer: Answer, era: Era) -> None:
         if len(answer.error):
@@ -439,12 +455,20 @@ class McpEndpoint:
             self.open_channels[channel] = monotonic()
             try:
                 answer = await self._proxy.call(call, flight)
+            except CallCancelled:
+                if not flight.unwanted:
+                    raise
+                await channel.forget()
+                return
             finally:
                 del self.open_channels[channel]
-                session.flights.pop(request.id, None)
+                if session.flights.get(request.id) is flight:
+                    del session.flights[request.id]
             await self._finish(request, channel, answer, Era.legacy)
         except HangarError as error:
             await self._refuse(error, Era.legacy, request, b"", channel)
+        except Exception as error:
+            await self._refuse(defect(error), Era.legacy, request, b"", channel)
 
     def _session(self, request: Request, headers: dict[bytes, bytes], provider: str) -> ClientSession | None:
         """The legacy session a request belongs to; None for `initialize`."""
@@ -481,7 +505,11 @@ class McpEndpoint:
             for part in parts:
                 if part.request is not None:
                     group.create_task(self._ask(part.request, session, head.trace, part), name="batch part")
-        await outer.finish(b"[%b]" % b",".join([part.message for part in parts]), 200)
+        answers = [part.message for part in parts if part.message]
+        if answers:
+            await outer.finish(b"[%b]" % b",".join(answers), 200)
+        else:
+            await outer.forget()
 
     async def _part(self, message: bytes, session: ClientSession, outer: HttpChannel) -> BatchPart | None:
         """One message of a batch, to be answered or (unreadable) answered already; None if it needs no answer."""
@@ -518,6 +546,8 @@ class McpEndpoint:
         if scope["method"] not in ("GET", "DELETE") or given is None or head.modern:
             raise RequestError("method_not_allowed", method=scope["method"], path=scope["path"], allowed="POST")
         session = self._sessions.find(given.decode("latin-1"), self._caller)
+        if session.scope != scope["path"][5:]:
+            raise RequestError("unknown_session")
         if scope["method"] == "DELETE":
             self._sessions.close(session)
             await _accept(send, 200)
@@ -540,7 +570,9 @@ class McpEndpoint:
             }
         )
         alone = stream is session.standalone
-        session.listening = session.listening or alone
+        mine = object()
+        if alone:
+            session.listening = mine
         channel = HttpChannel(send, spoken=True)
         self.open_channels[channel] = monotonic()
         leaving = scope["state"]["leaving"]
@@ -556,8 +588,8 @@ class McpEndpoint:
         finally:
             del self.open_channels[channel]
             leaving.pop(reader, None)
-            if alone:
-                session.listening = False
+            if session.listening is mine:  # else a newer reader has taken over
+                session.listening = None
         await channel._write(b"", more=False)
 
     # -- modern subscriptions
@@ -570,13 +602,13 @@ class McpEndpoint:
 
         ear = Ear(scope=client.scope, prefixed=client.prefixed, methods=set(), deliver=deliver)
         channel = HttpChannel(send, ear=ear)
-        honoured = await self._methods.listen(request, client, ear, channel)
         leaving = scope["state"]["leaving"]
         reader = asyncio.current_task()
         leaving[reader] = None
         self.open_channels[channel] = monotonic()
         self._methods.streams.add(stream)
         try:
+            honoured = await self._methods.listen(request, client, ear, channel)
             acknowledged = subscription_meta(request.id, {"notifications": envelope.encode(honoured)})
             await channel.notify(envelope.notification("notifications/subscriptions/acknowledged", acknowledged))
             async for _, message in stream.follow(0):
@@ -591,13 +623,20 @@ class McpEndpoint:
             leaving.pop(reader, None)
             await self._methods.deafen(ear)
 
-    async def keep_alive(self) -> None:
-        """Say something on streams, and for calls, that have been silent for a while."""
+    def keep_alive(self) -> None:
+        """Say something on streams, and for calls, that have been silent for a while. A client that does not read
+        keeps no other waiting."""
         now = monotonic()
-        for channel, since in list(self.open_channels.items()):
-            if now - since >= KEEPALIVE and channel in self.open_channels:
+        for channel, since in self.open_channels.items():
+            if now - since >= KEEPALIVE and channel not in self._commenting:
                 self.open_channels[channel] = now
-                await channel.keep_alive()
+                self._commenting[channel] = asyncio.create_task(self._comment(channel), name="keep-alive comment")
+
+    async def _comment(self, channel: HttpChannel | BatchPart) -> None:
+        try:
+            await channel.keep_alive()
+        finally:
+            del self._commenting[channel]
 
 
 _MODERN_JSON: Final = Raw(envelope.encode(MODERN_VERSION))

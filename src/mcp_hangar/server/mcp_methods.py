@@ -405,7 +405,7 @@ class Methods:
     async def _ask_idle(self, instance: Instance, message: Message) -> None:
         """No call is open: only a session whose own instance this is, and that listens, can be meant."""
         session = self.sessions.by_id(instance.key.conversation) if instance.key.conversation else None
-        if session is None or not session.listening:
+        if session is None or session.listening is None:
             await self.proxy.questions.refuse(instance, message, "no client has a call open that it could belong to")
             return
         channel = StandaloneChannel(session)
@@ -539,6 +539,7 @@ def cancel(session: ClientSession, request: Request) -> None:
     flight = session.flights.get(bytes(request.params.get("requestId", b"")))
     if flight is not None:
         reason = envelope.text(request.params.get("reason"))[:200]
+        flight.unwanted = True
         flight.cancel(f"The client cancelled it{': ' + reason if reason else '.'}")
 
 

@@ -18,12 +18,12 @@ from mcp_hangar.application.proxy import Flight
 from mcp_hangar.application.sessions import ClientSession
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import Caller, CallerType
-from mcp_hangar.domain.errors import HangarError, RequestError
+from mcp_hangar.domain.errors import Denied, HangarError, RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message
 from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, MODERN_VERSIONS, PROTOCOL_VERSION, Era
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
-from mcp_hangar.server.errors import error_member, tool_refusal
+from mcp_hangar.server.errors import defect, error_member, tool_refusal
 from mcp_hangar.server.mcp_methods import (
     LEGACY_CALLS,
     MODERN_CALLS,
@@ -38,8 +38,9 @@ log = structlog.get_logger(__name__)
 
 CONVERSATION: Final = "stdio"
 _CHUNK: Final = 256 * 1024
-MOST_AT_ONCE: Final = 256
-"""Requests under way at once; further ones are read when one has ended."""
+MOST_AT_ONCE: Final = 1_024
+"""Requests under way at once; further ones are refused. To read no further would hold up the answers to questions and
+the cancellations that could end them."""
 
 
 class StdioChannel:
@@ -64,7 +65,7 @@ class StdioDoor:
         self._flights: dict[bytes, Flight] = {}
         self._listening: dict[bytes, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._slots = asyncio.Semaphore(MOST_AT_ONCE)
+        self._under_way = 0
         self._writer: asyncio.StreamWriter | None = None
 
     async def run(self, stdin: int, stdout: int) -> None:
@@ -78,10 +79,8 @@ class StdioDoor:
         self._writer = asyncio.StreamWriter(transport, protocol, None, loop)
         try:
             async for line in self._lines(reader):
-                await self._slots.acquire()
-                task = loop.create_task(self._handle(line), name="stdio request")
-                self._tasks.add(task)
-                task.add_done_callback(self._done)
+                self._spawn(self._handle(line))
+                await asyncio.sleep(0)  # in order, up to its first wait
         finally:
             for flight in list(self._flights.values()):
                 flight.cancel("The client has gone.")
@@ -89,12 +88,6 @@ class StdioDoor:
                 each.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._slots.release()
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("stdio_request_failed", error=repr(task.exception()))
 
     async def _lines(self, reader: asyncio.StreamReader) -> Any:
         """Lines up to the bound; a longer one is skipped whole and answered with an error."""
@@ -142,17 +135,27 @@ class StdioDoor:
             elif self.session is None:
                 era = Era.legacy
                 self.session, result = await self._methods.initialize(request, self._caller, "", self._tell)
-                self.session.listening = True
+                self.session.listening = self
                 await self.write(envelope.result(request.id, result))
                 return
             else:
                 era = Era.legacy
                 client = self._methods.client_of(self.session)
-            if not known_in(request.method, era) or request.method == "initialize":
+            if era is Era.legacy and request.method == "initialize":
+                raise RequestError("invalid_request", detail="the session is initialized already")
+            if not known_in(request.method, era):
                 raise RequestError("method_not_found", method=request.method)
-            await self._answer(request, client)
+            if self._under_way >= MOST_AT_ONCE:
+                raise Denied("limit", limit="requests under way on stdio", value=MOST_AT_ONCE, retry_after=1)
+            self._under_way += 1
+            try:
+                await self._answer(request, client)
+            finally:
+                self._under_way -= 1
         except HangarError as error:
             await self.write(envelope.error(peek_id(line), error_member(error, era)))
+        except Exception as error:
+            await self.write(envelope.error(peek_id(line), error_member(defect(error), era)))
 
     def _modern(self, request: Request) -> Client:
         for key in (PROTOCOL_VERSION, CLIENT_CAPABILITIES):
@@ -197,10 +200,10 @@ class StdioDoor:
                 else envelope.error(request.id, error_member(error, client.era))
             )
         finally:
-            self._flights.pop(request.id, None)
-            if self.session is not None:
-                self.session.flights.pop(request.id, None)
-        if flight.error is None:  # who cancelled expects no answer
+            for flights in (self._flights, self.session.flights if self.session is not None else {}):
+                if flights.get(request.id) is flight:
+                    del flights[request.id]
+        if not flight.unwanted:
             await self.write(message)
 
     async def _listen(self, request: Request, client: Client) -> None:
@@ -211,9 +214,9 @@ class StdioDoor:
             self._spawn(self.write(envelope.notification(method, subscription_meta(request.id, params))))
 
         ear = Ear(scope="", prefixed=client.prefixed, methods=set(), deliver=deliver)
-        honoured = await self._methods.listen(request, client, ear, StdioChannel(self, ear))
         self._listening[request.id] = task
         try:
+            honoured = await self._methods.listen(request, client, ear, StdioChannel(self, ear))
             acknowledged = subscription_meta(request.id, {"notifications": envelope.encode(honoured)})
             await self.write(envelope.notification("notifications/subscriptions/acknowledged", acknowledged))
             await asyncio.get_running_loop().create_future()  # until it is cancelled
@@ -229,6 +232,7 @@ class StdioDoor:
             if id in self._listening:
                 self._listening[id].cancel()
             elif id in self._flights:
+                self._flights[id].unwanted = True
                 self._flights[id].cancel("The client cancelled it.")
             elif self.session is not None:
                 cancel(self.session, request)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -33,30 +33,31 @@ log = structlog.get_logger(__name__)
 
 async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve until a signal comes. Raises `ConfigError` if an address or a file cannot be had."""
-    listener = bind(settings.server.host, settings.server.port)
-    host, port = listener.getsockname()[:2]
-    async with _house(settings, environment) as (house, state, run):
-        doors = _doors(settings, host, port)
-        operators = rest(house, settings.server.admin_token or state.admin_token)
-        apart = settings.server.admin_listen
-        endpoint = McpEndpoint(
-            methods=house.methods,
-            sessions=house.sessions,
-            doors=doors,
-            token=settings.server.token,
-            body_bytes=settings.server.limits.body_bytes,
-            depth=settings.server.limits.depth,
-            batch=settings.server.limits.batch,
-            other=OperatorPlane(house, doors, None if apart else operators),
-        )
-        serving = [_serve(settings, endpoint, listener)]
-        if apart:
-            serving.append(_operators_apart(settings, house, operators, run))
-        else:
-            _announce(run, settings, state, url=f"http://{_shown(host)}:{port}")
-        beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
-        _print_welcome(settings, host, port, state)
-        await _until_told(settings, house, serving, beside)
+    with bind(settings.server.host, settings.server.port) as listener:
+        host, port = listener.getsockname()[:2]
+        async with _house(settings, environment) as (house, state, run):
+            doors = _doors(settings, host, port)
+            operators = rest(house, settings.server.admin_token or state.admin_token)
+            apart = settings.server.admin_listen
+            endpoint = McpEndpoint(
+                methods=house.methods,
+                sessions=house.sessions,
+                doors=doors,
+                token=settings.server.token,
+                body_bytes=settings.server.limits.body_bytes,
+                depth=settings.server.limits.depth,
+                batch=settings.server.limits.batch,
+                other=OperatorPlane(house, doors, None if apart else operators),
+            )
+            serving = []
+            if apart:  # first, since it may fail
+                serving.append(_operators_apart(settings, house, operators, run))
+            else:
+                _announce(run, settings, state, url=f"http://{_shown(host)}:{port}")
+            serving.append(_serve(settings, endpoint, listener))
+            beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
+            _print_welcome(settings, host, port, state)
+            await _until_told(settings, house, serving, beside)
 
 
 async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -141,26 +142,52 @@ async def _until_told(
 async def _house(
     settings: Settings, environment: Mapping[str, str], stdio: bool = False
 ) -> AsyncIterator[tuple[House, StateFile, RunDirectory]]:
-    state = StateFile(settings.state_dir)
-    run = RunDirectory(settings.state_dir)
-    house = House(
-        settings,
-        environment=environment,
-        hash_key=settings.audit.hash_key or state.hash_key,
-        state=state,
-        subscribers=_audit(settings, stdio),
-    )
-    await house.heed_holds()
-    running = [*loops(house), asyncio.create_task(every(HELD_EVERY, house.heed_holds), name="held providers")]
-    house.announce()
+    async with AsyncExitStack() as opened:  # whatever fails, what was opened before it is closed
+        state = StateFile(settings.state_dir)
+        opened.push_async_callback(state.close)
+        run = _run_directory(settings)
+        opened.callback(run.close)
+        subscribers = _audit(settings, stdio)
+        building = await opened.enter_async_context(AsyncExitStack())
+        for subscriber in subscribers:
+            building.push_async_callback(subscriber.close)
+        house = House(
+            settings,
+            environment=environment,
+            hash_key=settings.audit.hash_key or state.hash_key,
+            state=state,
+            subscribers=subscribers,
+        )
+        building.pop_all()  # from here on they are the house's
+        opened.push_async_callback(_stop_unless_stopped, house)
+        await house.heed_holds()
+        running = [*loops(house), asyncio.create_task(every(HELD_EVERY, house.heed_holds), name="held providers")]
+        house.announce()
+        try:
+            yield house, state, run
+        finally:
+            await _stop_unless_stopped(house)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _stop_unless_stopped(house: House) -> None:
+    """For a house whose doors never opened: no call is under way."""
+    if not house.proxy.stopping:
+        await house.stop(0)
+
+
+def _run_directory(settings: Settings) -> RunDirectory:
     try:
-        yield house, state, run
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        run.close()
-        await state.close()
+        return RunDirectory(settings.state_dir)
+    except OSError as error:
+        problem = ConfigProblem(
+            what=f"The folder {settings.state_dir / 'run'} cannot be used: {error.strerror or error}.",
+            fix="Give it to the user that Hangar runs as, or set state.dir to another folder.",
+            file=str(settings.file),
+        )
+        raise ConfigError([problem]) from None
 
 
 def _audit(settings: Settings, stdio: bool) -> list[Subscriber]:
