@@ -8,7 +8,9 @@ otherwise understand two different messages.
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ _members = msgspec.json.Decoder(Members)
 _text = msgspec.json.Decoder(str)
 encode = msgspec.json.encode
 """Any plain value -> JSON bytes."""
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding JSON may raise, whoever wrote it."""
 decode = msgspec.json.decode
 """JSON bytes -> plain values. Numbers lose their spelling: not for what is relayed."""
 
@@ -54,7 +58,7 @@ _message = msgspec.json.Decoder(Message)
 
 
 def read_message(data: bytes) -> Message:
-    """One message from a provider. Raises `msgspec.DecodeError` if it is not a JSON object of that shape.
+    """One message from a provider. Raises one of `UNREADABLE` if it is not a JSON object of that shape.
 
     Duplicate members are harmless here, since the envelope is built anew from what was read.
     """
@@ -68,26 +72,55 @@ def members(raw: Json, where: str = "the message") -> Members:
     """
     try:
         found = _members.decode(raw)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise RequestError("parse_error", detail=str(error)) from None
     # Compact JSON with plain ASCII keys has exactly this length. A repeated key, a blank or an escape only ever
     # makes the text longer, so equality proves that no key repeats; otherwise look closely.
     if len(raw) != sum(map(len, found)) + sum(map(len, found.values())) + 4 * len(found) + (1 if found else 2):
-        _refuse_duplicates(raw, where)
+        text = bytes(raw)
+        if not _each_once(text, found):
+            raise RequestError("duplicate_key", key=_repeated_key(text), where=where)
     return found
 
 
-def _refuse_duplicates(raw: Json, where: str) -> None:
+_KEY: Final = re.compile(rb'[ \t\r\n]*"[^"\\]*(?:\\.[^"\\]*)*"[ \t\r\n]*:[ \t\r\n]*')
+_AFTER: Final = re.compile(rb"[ \t\r\n]*([,}])")
+
+
+def _each_once(text: bytes, found: Members) -> bool:
+    """Whether a JSON object holds just the members found in it, which is so if they fill it one after the other: of a
+    repeated key only the last value was found. Costs a comparison of the text with itself, whatever is nested."""
+    position, mark = text.index(b"{") + 1, b"}"
+    for value in found.values():
+        key = _KEY.match(text, position)
+        if key is None or not text.startswith(bytes(value), key.end()):
+            return False
+        after = _AFTER.match(text, key.end() + len(value))
+        if after is None:
+            return False
+        position, mark = after.end(), after[1]
+    return mark == b"}"
+
+
+def _repeated_key(text: bytes) -> str:
+    """Which key it is that repeats, for the one who has to mend it."""
+
     def pairs(items: list[tuple[str, Any]]) -> Any:
-        seen = dict(items)
-        return seen if len(seen) == len(items) else _Repeated(items)
+        return _first_repeated(items)
 
     try:
-        top = json.loads(bytes(raw), object_pairs_hook=pairs)
-    except (ValueError, RecursionError) as error:
-        raise RequestError("parse_error", detail=str(error)) from None
-    if isinstance(top, _Repeated):
-        raise RequestError("duplicate_key", key=top.key, where=where)
+        return str(json.loads(text, object_pairs_hook=pairs, parse_int=str))
+    except (ValueError, RecursionError):
+        return "(unreadable)"
+
+
+def _first_repeated(items: list[tuple[str, Any]]) -> str:
+    seen: set[str] = set()
+    for key, _ in items:
+        if key in seen:
+            return key[:100].encode(errors="replace").decode()
+        seen.add(key)
+    return ""
 
 
 def read_strictly(raw: Json, where: str) -> Any:
@@ -96,19 +129,13 @@ def read_strictly(raw: Json, where: str) -> Any:
     def pairs(items: list[tuple[str, Any]]) -> Any:
         seen = dict(items)
         if len(seen) != len(items):
-            raise RequestError("duplicate_key", key=_Repeated(items).key, where=where)
+            raise RequestError("duplicate_key", key=_first_repeated(items), where=where)
         return seen
 
     try:
-        return json.loads(bytes(raw), object_pairs_hook=pairs)
+        return json.loads(bytes(raw).decode(), object_pairs_hook=pairs)
     except (ValueError, RecursionError) as error:
         raise RequestError("parse_error", detail=str(error)) from None
-
-
-class _Repeated:
-    def __init__(self, items: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        self.key = next(key for key, _ in items if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
 
 def join(items: Iterable[tuple[str, Json]]) -> bytes:
@@ -122,7 +149,7 @@ def text(raw: Json | None, default: str = "") -> str:
         return default
     try:
         return _text.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return default
 
 
@@ -151,17 +178,23 @@ def error_value(code: int, message: str, data: Any = None) -> bytes:
     return encode(value)
 
 
-_ONLY_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
+_STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
 
 
 def too_deep(data: bytes, limit: int) -> bool:
-    """Whether JSON nests deeper than `limit`, without parsing: strings out, then brackets peeled level by level."""
+    """Whether JSON nests deeper than `limit`, without parsing and in linear time: strings out, then the innermost
+    brackets off, one level at a time, as long as that takes most of them away; what is left is counted."""
     if data.count(b"{") + data.count(b"[") <= limit:
         return False
     plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    brackets = b"".join(plain.split(b'"')[::2]).translate(None, _ONLY_BRACKETS)
-    for _ in range(limit):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-    return bool(brackets)
+    brackets = b"".join(plain.split(b'"')[::2]).translate(_ONE_KIND, _NO_BRACKETS)
+    for levels in range(limit, -1, -1):
+        rest = brackets.replace(b"[]", b"")
+        if 2 * len(rest) > len(brackets):
+            return levels + 1 in itertools.accumulate(memoryview(brackets.translate(_STEPS)).cast("b"))
+        if not rest:
+            return bool(brackets) and not levels
+        brackets = rest
+    return True

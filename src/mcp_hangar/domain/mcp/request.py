@@ -49,7 +49,8 @@ def read_request(body: bytes, depth: int) -> Request:
         if len(body) != sum(map(len, top)) + sum(map(len, top.values())) + 4 * len(top) + 1:
             top = envelope.members(body, "the message")
         method = _text.decode(top["method"]) if "method" in top else ""
-        params = meta = {}
+        params: Members = {}
+        meta: Members = {}
         name = ""
         raw = top.get("params", _EMPTY)
         if len(raw):
@@ -63,7 +64,7 @@ def read_request(body: bytes, depth: int) -> Request:
                 meta = _members.decode(raw)
                 if len(raw) != sum(map(len, meta)) + sum(map(len, meta.values())) + 4 * len(meta) + 1:
                     meta = envelope.members(raw, "_meta")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except envelope.UNREADABLE as error:
         raise _unreadable(body, error) from None
     id = bytes(top.get("id", _EMPTY))
     if top.get("jsonrpc", _EMPTY) != _VERSION or (id and not _ID.match(id)):
@@ -93,6 +94,6 @@ def peek_id(body: bytes) -> bytes:
     """The id of a message that could not be accepted, for the error; empty if it cannot be told."""
     try:
         id = bytes(_members.decode(body).get("id", _EMPTY))
-    except (msgspec.DecodeError, RecursionError):
+    except envelope.UNREADABLE:
         return b""
     return id if _ID.match(id) else b""
