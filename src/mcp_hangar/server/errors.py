@@ -46,7 +46,7 @@ def error_member(error: HangarError, era: Era) -> bytes:
 def http_status(error: HangarError, era: Era) -> int:
     """The HTTP status beside it. Legacy errors of a call travel in a 200, as that era has it."""
     row = error.row
-    if row.rpc == -32600 or error.code in ("parse_error", "version_unsupported", "internal"):
+    if row.rpc == -32600 or error.code in ("parse_error", "version_unsupported", "header_mismatch", "internal"):
         return row.http
     if era is Era.modern:
         return _STATUS.get(row.rpc, row.http if isinstance(error, Unavailable) else 200)
