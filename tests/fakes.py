@@ -108,6 +108,9 @@ class FakeExchange:
             raise heard
         return heard
 
+    def give(self, message: Message, size: int) -> None:
+        self.put(message)
+
     def fail(self, error: HangarError) -> None:
         if not self.over:
             self.failed = error
