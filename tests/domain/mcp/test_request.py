@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
@@ -55,14 +56,12 @@ def ambiguous(text: str) -> bool:
 @example('{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"tool","n\\u0061me":"tool"}}')
 @example('{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"ping","params":{"name":"tool"}}')
 def test_a_request_is_refused_exactly_if_envelope_params_or_meta_repeat_a_key(text: str) -> None:
-    expected = ambiguous(text)
-    try:
-        request = read_request(text.encode(), DEPTH)
-    except RequestError as error:
-        assert (error.code == "duplicate_key") is expected, error
-        assert expected
+    if ambiguous(text):
+        with pytest.raises(RequestError) as refused:
+            read_request(text.encode(), DEPTH)
+        assert refused.value.code == "duplicate_key"
         return
-    assert not expected
+    request = read_request(text.encode(), DEPTH)
     top = dict(pairs_of(text))
     params = top["params"]
     assert isinstance(params, list)
@@ -127,10 +126,8 @@ def test_anything_but_one_readable_message_is_refused(body: bytes, code: str) ->
 
 @given(st.binary(max_size=60))
 def test_no_body_does_worse_than_a_request_error(body: bytes) -> None:
-    try:
+    with contextlib.suppress(RequestError):
         read_request(body, DEPTH)
-    except RequestError as error:
-        assert error.what
     peek_id(body)
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,7 +12,7 @@ from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Members
 from mcp_hangar.domain.mcp.headers import HeaderParam, header_params
-from mcp_hangar.domain.mcp.names import expose_name, expose_uri, template_pattern
+from mcp_hangar.domain.mcp.names import LONGEST, Template, expose_name, expose_uri, read_template
 
 
 class Kind(NamedTuple):
@@ -53,7 +52,9 @@ CHANGED: Final[dict[str, tuple[Kind, ...]]] = {
     RESOURCES.changed: (RESOURCES, TEMPLATES),
 }
 
-_LEGACY_ONLY: Final = ("execution",)
+_LEGACY_ONLY: Final = "execution"
+_MODERN_ONLY: Final = "outputSchema"
+"""Where it describes anything but an object: legacy clients refuse a whole list for one of those."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ class Item(msgspec.Struct, frozen=True):
     raw: bytes
     headers: tuple[HeaderParam, ...] = ()
     """Tools only: arguments mirrored into headers."""
-    pattern: re.Pattern[str] | None = None
+    template: Template | None = None
     """Templates only."""
 
 
@@ -75,6 +76,7 @@ class Offer:
 
     __slots__ = ("digest", "items", "links", "refused")
     MOST_LINKS: Final = 10_000
+    LONGEST_LINK: Final = 8_192
 
     def __init__(self, items: dict[str, dict[str, Item]], refused: tuple[str, ...] = ()) -> None:
         self.items = items
@@ -93,6 +95,8 @@ class Offer:
         return self.items.get(kind.method, {})
 
     def remember(self, uri: str) -> None:
+        if len(uri) > self.LONGEST_LINK:
+            return
         if len(self.links) >= self.MOST_LINKS:
             self.links.pop(next(iter(self.links)))
         self.links[uri] = None
@@ -100,7 +104,7 @@ class Offer:
     def knows_resource(self, uri: str) -> bool:
         if uri in self.of(RESOURCES) or uri in self.links:
             return True
-        return any(item.pattern is not None and item.pattern.match(uri) for item in self.of(TEMPLATES).values())
+        return any(item.template is not None and item.template.match(uri) for item in self.of(TEMPLATES).values())
 
     def has_template(self, template: str) -> bool:
         return template in self.of(TEMPLATES)
@@ -110,8 +114,8 @@ class Offer:
         items = self.of(kind)
         if exposed in items:
             return exposed
-        full = f"{provider}__{exposed}"
-        return next((name for name in items if expose_name(provider, name) == full), exposed)
+        full, shortened = f"{provider}__{exposed}", LONGEST - len(provider) - 2
+        return next((name for name in items if len(name) > shortened and expose_name(provider, name) == full), exposed)
 
 
 NOTHING: Final = Offer({})
@@ -131,28 +135,35 @@ def read_items(kind: Kind, raws: list[Json]) -> tuple[dict[str, Item], list[str]
         if not name or name in items:
             refused.append(f"an item of {kind.method} without a {kind.key} of its own")
             continue
-        pattern = template_pattern(name) if kind is TEMPLATES else None
+        template = read_template(name) if kind is TEMPLATES else None
         headers: tuple[HeaderParam, ...] | None = ()
         if kind is TOOLS and "inputSchema" in parts and b"x-mcp-header" in bytes(raw):
-            headers = header_params(envelope.decode(parts["inputSchema"]))
+            headers = _mirrored(parts["inputSchema"])
         if headers is None:
             refused.append(f"tool {name}: its x-mcp-header annotations are invalid")
             continue
-        items[name] = Item(name, bytes(raw), headers, pattern)
+        items[name] = Item(name, bytes(raw), headers, template)
     return items, refused
+
+
+def _mirrored(schema: Json) -> tuple[HeaderParam, ...] | None:
+    try:
+        return header_params(envelope.decode(schema))
+    except envelope.UNREADABLE:
+        return None
 
 
 def expose_item(kind: Kind, item: Item, provider: str, prefixed: bool, modern: bool) -> bytes:
     """The definition as a client sees it: renamed if the door prefixes, without what its era does not know."""
-    strip = kind is TOOLS and modern and b'"execution"' in item.raw
-    ui = prefixed and kind is TOOLS and b"ui://" in item.raw
+    unknown = _LEGACY_ONLY if modern else _MODERN_ONLY
+    strip = kind is TOOLS and b'"%b"' % unknown.encode() in item.raw
+    ui = prefixed and kind is TOOLS and b"ui:" in item.raw
     if not prefixed and not strip:
         return item.raw
     parts: Members = envelope.members(item.raw)
     changed: dict[str, Json] = dict(parts)
-    if strip:
-        for key in _LEGACY_ONLY:
-            changed.pop(key, None)
+    if strip and unknown in parts and (modern or not _is_object_schema(parts[unknown])):
+        del changed[unknown]
     if prefixed:
         exposed = expose_name(provider, item.name) if kind.key == "name" else expose_uri(provider, item.name)
         changed[kind.key] = envelope.encode(exposed)
@@ -161,8 +172,23 @@ def expose_item(kind: Kind, item: Item, provider: str, prefixed: bool, modern: b
     return envelope.join(changed.items())
 
 
+def _is_object_schema(schema: Json) -> bool:
+    try:
+        return envelope.text(envelope.members(schema).get("type")) == "object"
+    except RequestError:
+        return False
+
+
 def _expose_ui(provider: str, raw: Json) -> bytes:
-    """MCP Apps: `_meta.ui.resourceUri` (and its flat elder `ui/resourceUri`) follow the resource they name."""
+    """MCP Apps: `_meta.ui.resourceUri` (and its flat elder `ui/resourceUri`) follow the resource they name. What cannot
+    be read names nothing."""
+    try:
+        return _renamed_ui(provider, raw)
+    except RequestError:
+        return bytes(raw)
+
+
+def _renamed_ui(provider: str, raw: Json) -> bytes:
     meta: dict[str, Json] = dict(envelope.members(raw, "_meta"))
     flat = envelope.text(meta.get("ui/resourceUri"))
     if flat:

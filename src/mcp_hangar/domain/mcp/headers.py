@@ -14,9 +14,29 @@ from typing import Any, Final, NamedTuple
 from mcp_hangar.domain.errors import RequestError
 
 _PLAIN: Final = re.compile(r"(?! )[\x20-\x7e]*(?<! )\Z")
-_SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=\Z", re.IGNORECASE)
+_SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=\Z")
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _DECIMAL: Final = re.compile(r"-?[0-9]+(\.0+)?\Z")
+# Where JSON Schema 2020-12 has schemas: as one value, in a list, in a map. `properties` is the chain that counts.
+_SCHEMA: Final = frozenset(
+    {
+        "items",
+        "contains",
+        "unevaluatedItems",
+        "additionalProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "not",
+        "if",
+        "then",
+        "else",
+        "contentSchema",
+    }
+)
+_LIST: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_MAP: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+_ANNOTATION: Final = "x-mcp-header"
+_MOST_DIGITS: Final = 400
 
 
 class HeaderParam(NamedTuple):
@@ -40,7 +60,8 @@ def decode_value(value: str) -> str | None:
     if not match:
         return value
     try:
-        return base64.b64decode(match.group(1), validate=True).decode()
+        plain = base64.b64decode(match[1], validate=True)
+        return plain.decode() if base64.b64encode(plain).decode() == match[1] else None
     except (binascii.Error, UnicodeDecodeError):
         return None
 
@@ -49,11 +70,11 @@ def header_params(schema: Any) -> tuple[HeaderParam, ...] | None:
     """The mirrored arguments of an input schema; None if an annotation is invalid (such a tool is not offered)."""
     found: list[HeaderParam] = []
     tokens: set[str] = set()
-    if not isinstance(schema, dict):
-        return ()
-    for path, node, reachable in _annotated(schema, (), True):
-        token, kind = node["x-mcp-header"], node.get("type")
-        if not reachable or not isinstance(token, str) or not _TOKEN.match(token) or token.lower() in tokens:
+    for path, node in _positions(schema):
+        if _ANNOTATION not in node:
+            continue
+        token, kind = node[_ANNOTATION], node.get("type")
+        if not path or not isinstance(token, str) or not _TOKEN.match(token) or token.lower() in tokens:
             return None
         if kind not in ("string", "integer", "boolean"):
             return None
@@ -62,22 +83,22 @@ def header_params(schema: Any) -> tuple[HeaderParam, ...] | None:
     return tuple(found)
 
 
-def _annotated(
-    node: Any, path: tuple[str, ...], reachable: bool
-) -> Iterator[tuple[tuple[str, ...], dict[str, Any], bool]]:
-    if isinstance(node, list):
-        for item in node:
-            yield from _annotated(item, path, False)
-    if not isinstance(node, dict):
-        return
-    if "x-mcp-header" in node:
-        yield path, node, reachable and bool(path)
-    for key, child in node.items():
-        if key == "properties" and isinstance(child, dict):
-            for name, schema in child.items():
-                yield from _annotated(schema, (*path, name), reachable)
-        elif key not in ("default", "const", "enum", "examples", "x-mcp-header"):
-            yield from _annotated(child, path, False)
+def _positions(root: Any) -> Iterator[tuple[tuple[str, ...] | None, dict[str, Any]]]:
+    """Every schema within a schema, with the properties that lead to it; None where anything else does."""
+    stack: list[tuple[tuple[str, ...] | None, Any]] = [((), root)]
+    while stack:
+        path, node = stack.pop()
+        if not isinstance(node, dict):
+            continue
+        yield path, node
+        for key, child in reversed(node.items()):
+            if key in _SCHEMA:
+                stack.append((None, child))
+            elif key in _LIST and isinstance(child, list):
+                stack += [(None, each) for each in reversed(child)]
+            elif key in _MAP and isinstance(child, dict):
+                chain = path if key == "properties" else None
+                stack += [(None if chain is None else (*chain, name), each) for name, each in reversed(child.items())]
 
 
 def _at(arguments: Any, path: tuple[str, ...]) -> Any:
@@ -123,12 +144,18 @@ def check_params(
             continue
         if not values:
             raise RequestError("header_mismatch", header=name, detail=f"it is missing beside the argument {argument!r}")
-        said = decode_value(values[0].decode("latin-1").strip())
+        said = decode_value(values[0].decode("latin-1").strip(" \t"))
         if said is None:
             raise RequestError("header_mismatch", header=name, detail="its base64 sentinel is malformed")
         if said == rendered:
             continue
-        value = _at(arguments, path)
-        if kind == "integer" and _DECIMAL.match(said) and len(said) < 400 and int(said.partition(".")[0]) == value:
+        if kind == "integer" and _same_number(said, _at(arguments, path)):
             continue
         raise RequestError("header_mismatch", header=name, detail=f"it differs from the argument {argument!r}")
+
+
+def _same_number(said: str, value: Any) -> bool:
+    """Integers are compared as numbers: 42.0 is 42. A true is no 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or len(said) >= _MOST_DIGITS:
+        return False
+    return _DECIMAL.match(said) is not None and int(said.partition(".")[0]) == value
