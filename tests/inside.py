@@ -248,7 +248,7 @@ class Inside:
 
 @asynccontextmanager
 async def inside(
-    folder: Path, server: Server | None = None, *, provider: Json | None = None, token: str = "", **sections: Any
+    folder: Path, stub: Server | None = None, *, provider: Json | None = None, token: str = "", **sections: Any
 ) -> AsyncIterator[Inside]:
     """A house with one provider `time`, listening on a port of its own; further arguments are sections of the
     configuration."""
@@ -262,7 +262,7 @@ async def inside(
     path = folder / "hangar.yaml"
     path.write_text(json.dumps(config))
     settings = load(path, {})
-    chosen = server or a_server(Era.legacy)
+    chosen = stub or a_server(Era.legacy)
     seen = Seen()
     house = House(settings, environment={}, hash_key=b"k" * 32, state=None, subscribers=[seen])
     launcher = Launcher(lambda wire: chosen)
