@@ -8,7 +8,7 @@ Values on the call path are `msgspec.Struct`s: built in C, a tenth of a frozen d
 from __future__ import annotations
 
 import enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -50,7 +50,15 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     def has(self, name: str) -> bool:
         """Whether the top-level capability (`elicitation`, `sampling`, `roots`) was declared."""
-        return f'"{name}":' in self.key
+        return name in _declared(self.key)
+
+    def extends(self, extension: str) -> bool:
+        """Whether the extension was declared."""
+        extensions = _declared(self.key).get("extensions")
+        return extensions is not None and extension in extensions
+
+
+_declared = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
 NO_CAPABILITIES: Final = Capabilities(key="{}")

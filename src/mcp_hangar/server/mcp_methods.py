@@ -176,7 +176,7 @@ class Methods:
     def _followed(self, request: Request, client: Client) -> tuple[str, str, str, str]:
         """What follows up on a task: provider, task, the client's name for it, and the tool that began it. It goes to
         the provider that has the task, and only for the caller that began it."""
-        if client.era is Era.modern and TASKS not in client.capabilities.key:
+        if client.era is Era.modern and not client.capabilities.extends(TASKS):
             raise RequestError(
                 "capability_required",
                 detail=f"the extension {TASKS}",
@@ -438,7 +438,9 @@ class Methods:
     async def roots_changed(self, session: ClientSession) -> None:
         """A legacy client's roots changed: told to the legacy providers that hold state for this session."""
         for key, instance in list(self._instances.warm.items()):
-            if instance.era is Era.legacy and self._belongs(key, session) and '"roots":' in key.capabilities:
+            if instance.era is not Era.legacy or not Capabilities(key=key.capabilities).has("roots"):
+                continue
+            if self._belongs(key, session):
                 try:
                     await instance.connection.post(envelope.notification("notifications/roots/list_changed"))
                 except HangarError as error:

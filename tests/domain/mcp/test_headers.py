@@ -62,27 +62,9 @@ tokens: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from(["Region", "region", "T-1", "a b", "", "ü", "x\n", "x:"]), st.integers(), st.none(), st.just([])
 )
 kinds = st.sampled_from(["string", "integer", "boolean", "number", "object", "array", ["string"], None])
-applicators = st.sampled_from(
-    [
-        "items",
-        "not",
-        "if",
-        "additionalProperties",
-        "allOf",
-        "prefixItems",
-        "patternProperties",
-        "$defs",
-        "definitions",
-        "properties",
-        "default",
-        "const",
-        "enum",
-        "examples",
-        "x-vendor",
-        "dependentRequired",
-        "$ref",
-    ]
-)
+DATA = ["default", "const", "enum", "examples", "x-vendor", "dependentRequired", "$ref"]
+SCHEMAS = ["items", "not", "if", "additionalProperties", "allOf", "prefixItems", "patternProperties", "$defs"]
+applicators = st.sampled_from([*SCHEMAS, "definitions", "properties", *DATA])
 
 
 def schema_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

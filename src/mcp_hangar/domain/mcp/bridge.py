@@ -49,6 +49,9 @@ _OWNED: Final = ("io.modelcontextprotocol/", HANGAR_PREFIX)
 _MODERN_META: Final = f'"{PROTOCOL_VERSION}":"{MODERN_VERSION}","{CLIENT_CAPABILITIES}":%b,"{CLIENT_INFO}":%b'.encode()
 _DEFAULT_LEVEL: Final = "info"
 """What a legacy client hears that set no level: in that era the server decides, in the modern one silence would."""
+_HANGAR: Final = HANGAR_PREFIX.rstrip("/").encode()
+_SPELLED_OUT: Final = re.compile(rb"\\u00[2-7]")
+"""ASCII written as an escape: what would be rewritten might hide in it."""
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+\Z")
 INPUT_METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 """Modern methods that may answer `input_required`."""
@@ -68,7 +71,7 @@ def carried(raw: Json, legacy: bool) -> Capabilities:
     """What of a client's declared capabilities Hangar can carry to a provider, in canonical form."""
     try:
         declared = envelope.decode(raw)
-    except msgspec.DecodeError:
+    except envelope.UNREADABLE:
         return NO_CAPABILITIES
     if not isinstance(declared, dict):
         return NO_CAPABILITIES
@@ -130,7 +133,7 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
     """
     try:
         seen = _peek.decode(result)
-    except msgspec.DecodeError as error:
+    except envelope.UNREADABLE as error:
         raise ProtocolError(
             "provider_protocol", provider=call.provider, detail=f"The result is not valid: {error}."
         ) from None
@@ -139,7 +142,7 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
     if seen.resultType != "complete":
         outcome = seen.resultType
         known = outcome == "input_required" and call.method in INPUT_METHODS
-        if not known and not (outcome == "task" and TASKS in call.capabilities.key):
+        if not known and not (outcome == "task" and call.capabilities.extends(TASKS)):
             raise ProtocolError(
                 "provider_protocol",
                 provider=call.provider,
@@ -147,23 +150,39 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
             )
     linked = b'"resource' in text
     special = linked or (outcome != "ok" and outcome != "tool_error") or (b'"taskId"' in text and _is_task(call))
-    rewrite = call.prefixed and b'"uri"' in text
-    if upstream is call.era and not rewrite:
+    if (
+        upstream is call.era
+        and not (call.prefixed and b'"uri"' in text)
+        and _HANGAR not in text
+        and not (b"\\u00" in text and _SPELLED_OUT.search(text))
+    ):
         return result, outcome, special
-    return _reshaped(call, upstream, result, info, rewrite), outcome, special
+    return _reshaped(call, upstream, result, info), outcome, special
 
 
 def _is_task(call: Call) -> bool:
     return "task" in call.params or call.method.startswith("tasks/")
 
 
-def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any], rewrite: bool) -> bytes:
-    parts: dict[str, Json] = dict(envelope.members(result, "the result"))
-    if rewrite:
-        _expose_uris(call, parts)
+def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -> bytes:
+    try:
+        parts: dict[str, Json] = dict(envelope.members(result, "the result"))
+        if call.prefixed:
+            _expose_uris(call.provider, parts)
+            if call.method == "tasks/get" and "result" in parts:
+                inner: dict[str, Json] = dict(envelope.members(parts["result"], "the task's result"))
+                _expose_uris(call.provider, inner)
+                parts["result"] = envelope.join(inner.items())
+        meta: dict[str, Json] = dict(_object(parts.get("_meta", b"")) or {})
+    except RequestError as error:
+        raise ProtocolError("provider_protocol", provider=call.provider, detail=error.what) from None
+    ours = [key for key in meta if key.startswith(HANGAR_PREFIX)]
+    for key in ours:
+        del meta[key]
     if upstream is call.era:
+        if ours:
+            parts["_meta"] = envelope.join(meta.items())
         return envelope.join(parts.items())
-    meta: dict[str, Json] = dict(envelope.members(parts["_meta"], "_meta")) if "_meta" in parts else {}
     if call.era is Era.modern:
         parts = {"resultType": b'"complete"', **parts}
         if call.method == "resources/read":
@@ -183,37 +202,31 @@ def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any], rew
     return envelope.join(parts.items())
 
 
-def _expose_uris(call: Call, parts: dict[str, Json]) -> None:
+def _expose_uris(provider: str, parts: dict[str, Json]) -> None:
     if "content" in parts:
-        parts["content"] = _each(parts["content"], lambda block: _expose_block(call.provider, block))
+        parts["content"] = _each(parts["content"], lambda block: _expose_block(provider, block))
     if "contents" in parts:
-        parts["contents"] = _each(parts["contents"], lambda item: _expose_member(call.provider, item))
-    if call.method == "tasks/get" and "result" in parts:
-        inner: dict[str, Json] = dict(envelope.members(parts["result"], "the task's result"))
-        _expose_uris(call, inner)
-        parts["result"] = envelope.join(inner.items())
+        parts["contents"] = _each(parts["contents"], lambda item: _expose_member(provider, item))
     if "messages" in parts:
-        parts["messages"] = _each(parts["messages"], lambda message: _expose_message(call.provider, message))
+        parts["messages"] = _each(parts["messages"], lambda message: _expose_message(provider, message))
 
 
 def _each(raw: Json, change: Callable[[Raw], Json]) -> bytes:
     try:
         items = msgspec.json.decode(raw, type=list[Raw])
-    except msgspec.DecodeError:
+    except envelope.UNREADABLE:
         return bytes(raw)
     return b"[" + b",".join([change(item) for item in items]) + b"]"
 
 
 def _object(raw: Json) -> Members | None:
-    try:
-        return envelope.members(raw)
-    except RequestError:
-        return None
+    """The members of what may be no object at all. A repeated key is refused: it might name two resources."""
+    return envelope.members(raw, "the result") if bytes(raw).startswith(b"{") else None
 
 
 def _expose_member(provider: str, raw: Json) -> Json:
     parts = _object(raw)
-    if parts is None or "uri" not in parts:
+    if parts is None or not bytes(parts.get("uri", b"")).startswith(b'"'):
         return raw
     uri = envelope.encode(expose_uri(provider, envelope.text(parts["uri"])))
     return envelope.join([(key, uri if key == "uri" else value) for key, value in parts.items()])
@@ -251,7 +264,7 @@ def linked_uris(result: Json) -> list[str]:
         return found
     try:
         value = envelope.decode(result)
-    except msgspec.DecodeError:
+    except envelope.UNREADABLE:
         return found
     stack: list[Any] = [value]
     while stack:
@@ -263,8 +276,8 @@ def linked_uris(result: Json) -> list[str]:
                 uri = node["resource"].get("uri")
                 if isinstance(uri, str):
                     found.append(uri)
-            elif "content" in node or "messages" in node:
-                stack.extend((node.get("content"), node.get("messages")))
+            else:
+                stack.extend((node.get("content"), node.get("messages"), node.get("result")))
         elif isinstance(node, list):
             stack.extend(node)
     return found
@@ -272,7 +285,10 @@ def linked_uris(result: Json) -> list[str]:
 
 def error_back(call: Call, error: Json) -> bytes:
     """An upstream JSON-RPC error for the client: resource-not-found has another code in each era."""
-    parts: dict[str, Json] = dict(envelope.members(error, "the error"))
+    try:
+        parts: dict[str, Json] = dict(envelope.members(error, "the error"))
+    except RequestError as unreadable:
+        raise ProtocolError("provider_protocol", provider=call.provider, detail=unreadable.what) from None
     code = bytes(parts.get("code", b""))
     if call.method == "resources/read" and call.era is Era.modern and code == b"-32002":
         parts["code"] = b"-32602"
@@ -282,7 +298,7 @@ def error_back(call: Call, error: Json) -> bytes:
 def error_code(error: Json) -> int:
     try:
         value = msgspec.json.decode(error, type=dict[str, Any]).get("code")
-    except msgspec.DecodeError:
+    except envelope.UNREADABLE:
         return 0
     return value if isinstance(value, int) else 0
 
