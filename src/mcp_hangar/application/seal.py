@@ -33,7 +33,7 @@ class Seal:
         """A lasting token that is the same each time: the nonce is drawn from what is sealed."""
         plain = msgspec.json.encode(["0.0", *contents])
         bound = self._bound(purpose, owner)
-        nonce = hashlib.blake2b(bound + b"\0" + plain, key=self._key, digest_size=_NONCE).digest()
+        nonce = hashlib.blake2b(b"%d\0%b%b" % (len(bound), bound, plain), key=self._key, digest_size=_NONCE).digest()
         return self._text(nonce + self._cipher.encrypt(nonce, plain, bound))
 
     def close(self, purpose: str, owner: str, contents: list[str], seconds: float = 0.0) -> str:
@@ -47,6 +47,8 @@ class Seal:
         """The contents; None if the token is forged, expired, for something else, or somebody else's."""
         try:
             sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            if self._text(sealed) != token:  # base64 has many spellings; a token has one
+                return None
             plain = self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], self._bound(purpose, owner))
             expires, *contents = _contents.decode(plain)
         except (InvalidTag, binascii.Error, ValueError, UnicodeEncodeError, msgspec.DecodeError):

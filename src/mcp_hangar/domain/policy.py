@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from typing import Final
 
 from mcp_hangar.domain.call import Call
 from mcp_hangar.domain.contracts.policy import Effect, Judge, PolicyDecision
 from mcp_hangar.domain.provider import Provider, ToolRules
 
-_MOST_REMEMBERED = 4096
+_MOST_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 256
+"""Characters: names come from callers, existing or not."""
 
 
 def decide(call: Call, target: Provider, judges: tuple[Judge, ...]) -> PolicyDecision | None:
@@ -21,6 +24,11 @@ def decide(call: Call, target: Provider, judges: tuple[Judge, ...]) -> PolicyDec
     for judge in judges:
         try:
             decision = judge.judge(call, target)
+            if decision is None or decision.effect is Effect.allow:
+                continue
+            if decision.effect is Effect.deny:
+                return decision
+            raise TypeError(decision.effect)
         except Exception as error:  # a policy that fails denies; what failed is in the record
             return PolicyDecision(
                 effect=Effect.deny,
@@ -28,8 +36,6 @@ def decide(call: Call, target: Provider, judges: tuple[Judge, ...]) -> PolicyDec
                 reason=f"The policy failed: {type(error).__name__}.",
                 way_out="Tell the operator; the policy has to be repaired.",
             )
-        if decision is not None and decision.effect is not Effect.allow:
-            return decision
     return None
 
 
@@ -58,9 +64,11 @@ class ToolJudge:
             return self._verdicts[key]
         except KeyError:
             pass
-        if len(self._verdicts) >= _MOST_REMEMBERED:
-            self._verdicts.clear()
-        verdict = self._verdicts[key] = self._look(target.name, call.name)
+        verdict = self._look(target.name, call.name)
+        if len(call.name) <= _LONGEST_REMEMBERED:
+            if len(self._verdicts) >= _MOST_REMEMBERED:
+                self._verdicts.clear()
+            self._verdicts[key] = verdict
         return verdict
 
     def _look(self, provider: str, tool: str) -> PolicyDecision | None:

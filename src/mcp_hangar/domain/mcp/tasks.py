@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
 from mcp_hangar.domain.mcp import envelope
-from mcp_hangar.domain.mcp.envelope import Json, Raw
+from mcp_hangar.domain.mcp.envelope import Json
 from mcp_hangar.domain.mcp.eras import Era
 
 EXTENSION: Final = "io.modelcontextprotocol/tasks"
@@ -23,28 +21,29 @@ METHODS: Final[dict[Era, frozenset[str]]] = {
     Era.legacy: frozenset({"tasks/get", "tasks/result", "tasks/cancel"}),
 }
 """What follows up on a task. `tasks/list` names none, so it belongs to no call: it is not offered."""
-STATUS: Final = "notifications/tasks/status"
 ALL_METHODS: Final = METHODS[Era.modern] | METHODS[Era.legacy]
 
 
 def rename_tasks(raw: Json, shown: Callable[[str], str]) -> bytes:
     """A result or notification with its task ids as the client knows them: at the top, in `task`, in related-task."""
-    parts: dict[str, Json] = dict(envelope.members(raw, "a task"))
-    if "taskId" in parts:
-        parts["taskId"] = envelope.encode(shown(envelope.text(_raw(parts["taskId"]))))
-    if "task" in parts and bytes(parts["task"])[:1] == b"{":
-        parts["task"] = rename_tasks(parts["task"], shown)
-    if "_meta" in parts:
+    parts = _renamed(raw, shown)
+    if _is_object(parts.get("task", b"")):
+        parts["task"] = envelope.join(_renamed(parts["task"], shown).items())
+    if _is_object(parts.get("_meta", b"")):
         meta: dict[str, Json] = dict(envelope.members(parts["_meta"], "_meta"))
-        if RELATED in meta:
-            meta[RELATED] = rename_tasks(meta[RELATED], shown)
+        if _is_object(meta.get(RELATED, b"")):
+            meta[RELATED] = envelope.join(_renamed(meta[RELATED], shown).items())
             parts["_meta"] = envelope.join(meta.items())
     return envelope.join(parts.items())
 
 
-def _raw(value: Json) -> Raw:
-    return value if isinstance(value, Raw) else Raw(value)
+def _renamed(raw: Json, shown: Callable[[str], str]) -> dict[str, Json]:
+    parts: dict[str, Json] = dict(envelope.members(raw, "a task"))
+    id = envelope.text(parts.get("taskId"))
+    if id:
+        parts["taskId"] = envelope.encode(shown(id))
+    return parts
 
 
-def task_id(params: dict[str, msgspec.Raw]) -> str:
-    return envelope.text(params.get("taskId"))
+def _is_object(raw: Json) -> bool:
+    return bytes(raw).startswith(b"{")
