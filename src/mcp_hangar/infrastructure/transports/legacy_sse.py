@@ -47,7 +47,8 @@ class StreamExchange:
         self.over = False
         """Its response has come, or it failed."""
         self._connection = connection
-        self._ready: deque[Message] = deque()
+        self._ready: deque[tuple[Message, int]] = deque()
+        """Messages without a reader, each with its size."""
         self._size = 0
         self._error: HangarError | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -61,8 +62,8 @@ class StreamExchange:
                 raise self._connection.protocol_error("The exchange is over.")
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        message = self._ready.popleft()
-        self._size -= len(message.params)
+        message, size = self._ready.popleft()
+        self._size -= size
         return message
 
     def give(self, message: Message, size: int) -> None:
@@ -73,7 +74,7 @@ class StreamExchange:
         if self._size > self.limit:
             self.fail(self._connection.protocol_error("It sent more about one call than the client reads."))
             return
-        self._ready.append(message)
+        self._ready.append((message, size))
         self._notice()
 
     def fail(self, error: HangarError) -> None:
@@ -94,7 +95,7 @@ class StreamExchange:
             return
         self.over = True
         if isinstance(outcome, Message):
-            self._ready.append(outcome)
+            self._ready.append((outcome, 0))
         else:
             self._error = outcome
         self._notice()
