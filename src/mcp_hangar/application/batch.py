@@ -23,17 +23,20 @@ async def run_batch(
 ) -> list[R]:
     """The results of `perform`, in the order of `items`. `late` says what stands for one that took over `seconds`.
 
-    If the caller is cancelled, so are the calls under way.
+    `perform` answers failures too: what it raises ends the batch. If the caller is cancelled, so are the calls under
+    way.
     """
     slots = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> R:
         async with slots:
             try:
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds) as limit:
                     return await perform(item)
             except TimeoutError:
-                return late(item, CallTimeout("timeout", name="the call", provider="it", seconds=seconds))
+                if not limit.expired():
+                    raise
+                return late(item, CallTimeout("batch_timeout", seconds=seconds))
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(item), name=f"batch {number}") for number, item in enumerate(items)]

@@ -300,6 +300,13 @@ CODES: Final[dict[str, Code]] = {
         TIMEOUT,
         504,
     ),
+    "batch_timeout": Code(
+        "The call did not answer within {seconds:g} s.",
+        "The timeout of the batch ended it.",
+        "Give hangar_invoke a longer timeout, or ask for less.",
+        TIMEOUT,
+        504,
+    ),
     "cancelled": Code("The call was cancelled.", "{detail}", "Nothing to do, unless it was not meant.", CANCELLED, 499),
     "question_refused": Code(
         "The provider's question ({method}) was refused: {detail}.",

@@ -8,6 +8,7 @@ two things to two readers.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import MutableMapping
 from typing import Any, Final
 
@@ -17,12 +18,13 @@ _ONCE: Final = frozenset(
     {b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id", b"authorization", b"host", b"origin"}
 )
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
+_PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 _MOST_REMEMBERED: Final = 256
 
 
 class Doors:
-    """`port` is the bound one. With a loopback address the loopback names are served; with a wildcard address any IP
-    literal is, since rebinding needs a name."""
+    """`port` is the bound one. With a loopback address the loopback names are served; with a wildcard address these and
+    any IP literal are, since rebinding needs a name that somebody else can point here."""
 
     def __init__(
         self,
@@ -32,12 +34,13 @@ class Doors:
         allowed_hosts: tuple[str, ...],
         allowed_origins: tuple[str, ...],
     ) -> None:
-        names = {*allowed_hosts, host, f"[{host}]"}
-        if host in ("127.0.0.1", "::1", "localhost"):
+        self._any_address = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+        names = {*allowed_hosts, f"[{host}]" if ":" in host else host}
+        if self._any_address or host in ("127.0.0.1", "::1", "localhost"):
             names |= set(_LOOPBACK)
         self._hosts = {name.lower() for name in names} | {f"{name}:{port}".lower() for name in names}
+        self._here = {name for name in self._hosts if _PORT.search(name)}
         self._origins = {origin.lower().rstrip("/") for origin in allowed_origins}
-        self._any_address = host in ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
         self._good: set[bytes] = set()
 
     def check(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> None:
@@ -67,9 +70,9 @@ class Doors:
             return True
         if not self._any_address:
             return False
-        name = host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+        name = _PORT.sub("", host)
         try:
-            ipaddress.ip_address(name)
+            ipaddress.IPv6Address(name[1:-1]) if name[:1] + name[-1:] == "[]" else ipaddress.IPv4Address(name)
         except ValueError:
             return False
         return True
@@ -78,4 +81,4 @@ class Doors:
         if origin in self._origins:
             return True
         scheme, mark, host = origin.partition("://")
-        return bool(mark) and scheme in ("http", "https") and host in self._hosts and ":" in host
+        return bool(mark) and scheme in ("http", "https") and host in self._here

@@ -10,6 +10,7 @@ import structlog
 from mcp_hangar.application.ids import new_call_id
 from mcp_hangar.domain.errors import Denied, HangarError, ProtocolError, Unavailable
 from mcp_hangar.domain.mcp import envelope
+from mcp_hangar.domain.mcp.bridge import error_code
 from mcp_hangar.domain.mcp.envelope import Json
 from mcp_hangar.domain.mcp.eras import Era
 
@@ -18,7 +19,6 @@ log = structlog.get_logger(__name__)
 _EXTRA: Final = {
     "version_unsupported": ("supported", "requested"),
     "capability_required": ("requiredCapabilities",),
-    "unknown_resource": ("uri",),
 }
 _OPERATORS_ONLY: Final = frozenset({"start_failed", "provider_died", "provider_unreachable", "upstream_auth"})
 """Their details (paths, commands, a provider's stderr, addresses) are not for agents; the record and REST have them."""
@@ -35,6 +35,8 @@ def error_member(error: HangarError, era: Era) -> bytes:
     data: dict[str, Any] = error.data
     if error.code in _OPERATORS_ONLY:
         data["why"] = "The operator can see why."
+    if error.code == "start_failed":
+        data["fix"] = "Ask the operator, or use another provider."
     for fact in _EXTRA.get(error.code, ()):
         if fact in error.facts:
             data[fact] = error.facts[fact]
@@ -64,8 +66,6 @@ def upstream_status(error: Json, era: Era) -> int:
     """The HTTP status beside an error that a provider sent."""
     if era is Era.legacy:
         return 200
-    from mcp_hangar.domain.mcp.bridge import error_code
-
     return _STATUS.get(error_code(error), 200)
 
 
