@@ -30,9 +30,12 @@ _decode_error = msgspec.json.Decoder(_Error).decode
 
 
 def read_message(data: bytes) -> Message | None:
+    """None for what is no message, or not UTF-8: the parser leaves strings that it only passes on unchecked."""
     try:
+        if not data.isascii():
+            data.decode()
         return decode_message(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

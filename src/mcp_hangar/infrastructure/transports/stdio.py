@@ -348,6 +348,9 @@ class StdioConnection(asyncio.Protocol):
             message = read_message(line)
         except (msgspec.DecodeError, RecursionError):
             self._refuse("not a JSON-RPC message", line)
+            if answer := _HEAD_ANSWER.match(line, 0, _EDGE):
+                why = "It sent an answer that is not JSON, or nests too deep."
+                self._fail(answer[1], ProtocolError("provider_protocol", provider=self.provider, detail=why))
             return
         valid = line.isascii() or _is_utf8(line)
         if message.method:
@@ -417,12 +420,16 @@ class StdioConnection(asyncio.Protocol):
             self._fail_too_large(next(iter(self._open)))
 
     def _fail_too_large(self, key: bytes) -> None:
+        self._fail(key, ProtocolError("message_too_large", provider=self.provider, limit=self.limit))
+
+    def _fail(self, key: bytes, error: ProtocolError) -> None:
+        """The answer with this id has come, and is none that can be used."""
         exchange = self._open.pop(key, None)
         if exchange is None:
             return
         if not exchange.listens:
             self._calls -= 1
-        exchange.fail(ProtocolError("message_too_large", provider=self.provider, limit=self.limit))
+        exchange.fail(error)
 
     def _refuse(self, why: str, line: bytes) -> None:
         self.refused += 1

@@ -132,8 +132,10 @@ class HttpExchange(msgspec.Struct, eq=False, repr_omit_defaults=True):
         # looked at only where they matter: `initialize` may bring a session.
         if status == 200 and body.startswith(b"{") and self.request.method != "initialize":
             try:
+                if not body.isascii():
+                    body.decode()
                 message = decode_message(body)
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
             else:
                 if not message.method and bytes(message.id) == b"%d" % self.request.id and not self.over:
