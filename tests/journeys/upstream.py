@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ TOOLS: list[Json] = [
     {"name": name, "description": f"It does: {name}.", "inputSchema": _OBJECT}
     for name in (
         *("echo", "count", "sleep", "hang", "fails", "vanish", "wrong_id", "twice", "deep", "invalid_utf8"),
-        *("not_json", "huge", "bomb", "junk", "stderr", "long_stream"),
+        *("not_json", "huge", "bomb", "junk", "stderr", "long_stream", "block"),
     )
 ] + [RICH]
 ODD_RESULT = (
@@ -134,6 +135,9 @@ class Server:
             case "sleep":
                 await asyncio.sleep(arguments["seconds"])
                 said = text("slept")
+            case "block":
+                time.sleep(arguments["seconds"])
+                said = text("busy no more")
             case "hang":
                 await asyncio.Event().wait()
                 said = b"{}"
