@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from mcp_hangar.domain.call import Caller, Capabilities, Session
@@ -67,8 +68,8 @@ class EventStream:
         self._wake = mine
         position = after
         while self._wake is mine:
-            fresh = [(number, message) for number, message in self._kept if number > position]
-            for number, message in fresh:
+            fresh = list(islice(reversed(self._kept), max(0, self._last - position)))
+            for number, message in reversed(fresh):
                 position = number
                 yield self.event_id(number), message
             if fresh:
@@ -120,9 +121,12 @@ class ClientSession:
         return stream
 
     def find_stream(self, event_id: str) -> tuple[EventStream, int] | None:
+        """The stream and the number of an event that it has sent; None if there is none such."""
         name, _, number = event_id.rpartition("-")
         stream = self.standalone if name == self.standalone.name else self.streams.get(name)
-        return (stream, int(number)) if stream is not None and number.isdecimal() and len(number) < 16 else None
+        if stream is None or not number.isdecimal() or len(number) > 15 or int(number) > stream.last:
+            return None
+        return stream, int(number)
 
     @property
     def busy(self) -> bool:
@@ -181,8 +185,7 @@ class Sessions:
         session = self._open.get(id)
         if session is None or session.caller.id != caller.id:
             raise RequestError("unknown_session")
-        session.used = time.monotonic()
-        self._open.move_to_end(id)
+        self._touch(session, time.monotonic())
         return session
 
     def close(self, session: ClientSession) -> None:
@@ -200,13 +203,19 @@ class Sessions:
         self._on_closed(session)
 
     def sweep(self) -> None:
-        """End what was idle for too long: most clients never say goodbye."""
-        horizon = time.monotonic() - self._idle
+        """End what was idle for too long: most clients never say goodbye. Whoever listens or waits is not idle."""
+        now = time.monotonic()
         for session in list(self._open.values()):
-            if session.used > horizon:
+            if session.used > now - self._idle:
                 break
-            if not session.busy:
+            if session.busy:
+                self._touch(session, now)
+            else:
                 self.close(session)
+
+    def _touch(self, session: ClientSession, now: float) -> None:
+        session.used = now
+        self._open.move_to_end(session.id)
 
     def inferred(self, caller: Caller, client: str) -> tuple[Session, list[float]]:
         """The governance session of a modern client that names none: caller, client and an idle window. The second
@@ -218,7 +227,8 @@ class Sessions:
             known[1][0] = now
             self._inferred.move_to_end(key)
             return known
-        if len(self._inferred) >= _INFERRED_KEPT:
+        if known is None and len(self._inferred) >= _INFERRED_KEPT:
             self._inferred.popitem(last=False)
         made = self._inferred[key] = (Session(id=uuid.uuid4().hex, source="inferred"), [now])
+        self._inferred.move_to_end(key)
         return made
