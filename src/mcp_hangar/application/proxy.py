@@ -383,8 +383,10 @@ class Proxy:
             raise
 
     async def _find_way(self, call: Call, flight: Flight, target: Provider, fleet: Fleet) -> Way:
-        own = self._own.get(call.name) if call.provider == OWN.name else None
-        if own is not None:
+        if call.provider == OWN.name:
+            own = self._own.get(call.name) if call.method == "tools/call" else None
+            if own is None:
+                raise unknown(call)
             way = Way()
             way.perform = lambda: own(call, flight)
             return way

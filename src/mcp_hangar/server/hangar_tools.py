@@ -4,6 +4,7 @@ unless `expose.hangar_tools: all` adds start and stop."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from mcp_hangar.server.errors import error_member, tool_refusal
 
 AT_ONCE: Final = 8
 _BATCH_SECONDS: Final = 300.0
+_GRACE: Final = 5.0
 _MOST_FOUND: Final = 200
 _READ_ONLY: Final = {"readOnlyHint": True, "openWorldHint": False}
 
@@ -210,6 +212,7 @@ class HangarTools:
             raise RequestError(
                 "invalid_params", method="hangar_invoke", detail="timeout must be over 0 and at most 300 seconds"
             )
+        loop = asyncio.get_running_loop()
         client = _client(call)
         client.capabilities = NO_CAPABILITIES  # nobody could answer a question asked inside a batch
 
@@ -228,7 +231,12 @@ class HangarTools:
                 inner = self._call_of(
                     Request(b"", "tools/call", params, {}, envelope.text(params["name"])), client, call.trace
                 )
-                answer = await self._proxy().call(inner, Flight(inner, SilentChannel()))
+                flight = Flight(inner, SilentChannel())
+                timer = loop.call_later(seconds, flight.fail, CallTimeout("batch_timeout", seconds=seconds))
+                try:
+                    answer = await self._proxy().call(inner, flight)
+                finally:
+                    timer.cancel()
                 if len(answer.error):
                     return b'{"call":%b,"error":%b}' % (envelope.encode(inner.id), answer.error)
                 return b'{"call":%b,"result":%b}' % (envelope.encode(inner.id), answer.result)
@@ -238,7 +246,8 @@ class HangarTools:
         def late(raw: Raw, error: CallTimeout) -> bytes:
             return _failure(error, call.era)
 
-        results = await run_batch(raws, one, at_once=AT_ONCE, seconds=float(seconds), late=late)
+        # Each call's own timer ends it first, and its record says so.
+        results = await run_batch(raws, one, at_once=AT_ONCE, seconds=seconds + _GRACE, late=late)
         structured = b'{"results":[%b]}' % b",".join(results)
         return Answer(_result(call.era, structured), b"", "ok")
 
