@@ -72,7 +72,9 @@ class StdioDoor:
         """Until the client closes stdin; what is under way then is cancelled."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=self._body_bytes + 1)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdin, "rb", 0))
+        incoming, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(stdin, "rb", 0)
+        )
         transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin, os.fdopen(stdout, "wb", 0)
         )
@@ -88,6 +90,8 @@ class StdioDoor:
                 each.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
+            incoming.close()
+            transport.close()
 
     async def _lines(self, reader: asyncio.StreamReader) -> Any:
         """Lines up to the bound; a longer one is skipped whole and answered with an error."""
@@ -112,6 +116,8 @@ class StdioDoor:
 
     async def write(self, message: bytes) -> None:
         assert self._writer is not None
+        if self._writer.is_closing():
+            return  # the client has gone
         self._writer.write(message.replace(b"\n", b" ") + b"\n")
         try:
             await self._writer.drain()
