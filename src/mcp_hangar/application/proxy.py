@@ -22,6 +22,7 @@ from mcp_hangar.application.ids import ids, new_call_id
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.ports.connection import Exchange, Outgoing
 from mcp_hangar.application.questions import MOST_ROUNDS, Parked, Questions
+from mcp_hangar.application.recording import admitted, denied, failed, refused_upstream
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import Call
@@ -32,12 +33,11 @@ from mcp_hangar.domain.errors import (
     Denied,
     HangarError,
     ProtocolError,
-    ProviderDied,
     RequestError,
     SessionExpired,
     Unavailable,
 )
-from mcp_hangar.domain.events import CallAdmitted, CallCompleted, CallDenied, CallFailed
+from mcp_hangar.domain.events import CallAdmitted, CallCompleted
 from mcp_hangar.domain.mcp import bridge, envelope
 from mcp_hangar.domain.mcp.catalogue import PROMPTS, TOOLS, Item
 from mcp_hangar.domain.mcp.envelope import Json, Message
@@ -51,14 +51,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _TOOLS: Final = TOOLS.method
-_REASONS: Final[tuple[tuple[type[HangarError], str], ...]] = (
-    (CallTimeout, "timeout"),
-    (CallCancelled, "cancelled"),
-    (ProviderDied, "provider_died"),
-    (ProtocolError, "protocol"),
-    (RequestError, "protocol"),
-    (Denied, "limit"),
-)
 _SUBSCRIBING: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 _MOST_MET: Final = 10_000
 
@@ -294,6 +286,9 @@ class Proxy:
         # 5 record
         if instance is not None:
             instance.last_heard = instance.last_used
+        if len(answer.error):
+            record.append(refused_upstream(call, started, answer.error))
+            return answer
         ended = time.time()
         record.append(
             CallCompleted(
@@ -345,27 +340,7 @@ class Proxy:
         return self._record_denial(call, error, f"providers.{target.name}.limits.concurrency")
 
     def _record_denial(self, call: Call, error: HangarError, policy: str, reason: str = "") -> HangarError:
-        self._log.append(
-            CallDenied(
-                at=time.time(),
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                session_source=call.session.source,
-                caller=call.caller.id,
-                caller_type=call.caller.type.value,
-                tenant=call.caller.tenant,
-                trace_id=call.trace[3:35],
-                client=call.client,
-                era=call.era.value,
-                policy_id=policy,
-                reason=reason or error.what,
-                code=error.code,
-                arguments=call.params.get("arguments", b""),
-            )
-        )
+        self._log.append(denied(call, error, policy, reason))
         return error
 
     # -- what only some calls need
@@ -496,7 +471,7 @@ class Proxy:
         if message.method and flight.exchange is not None:
             message = await self.questions.converse(call, flight, instance, flight.exchange, message)
         if len(message.error):
-            return Answer(b"", bridge.error_back(call, message.error), "protocol_error")
+            return Answer(b"", bridge.error_back(call, message.error))
         result, outcome, special = bridge.result_back(call, instance.era, message.result, instance.info)
         answer = Answer(result, b"", outcome)
         return await self._special(call, flight, instance, answer, message.result) if special else answer
@@ -527,7 +502,7 @@ class Proxy:
             if message.method:
                 message = await self.questions.converse(call, flight, instance, flight.exchange, message)
             if len(message.error):
-                return Answer(b"", bridge.error_back(call, message.error), "protocol_error")
+                return Answer(b"", bridge.error_back(call, message.error))
             shaped, outcome, _ = bridge.result_back(call, instance.era, message.result, instance.info)
             if outcome != "input_required":
                 return Answer(shaped, b"", outcome)
@@ -562,24 +537,7 @@ class Proxy:
             return  # told to the next call, which starts it with a fresh look
 
     def _record_failure(self, call: Call, error: HangarError, started: float) -> None:
-        now = time.time()
-        self._log.append(
-            CallFailed(
-                at=now,
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                caller=call.caller.id,
-                tenant=call.caller.tenant,
-                trace_id=call.trace[3:35],
-                reason=next((reason for kind, reason in _REASONS if isinstance(error, kind)), "transport"),
-                code=error.code,
-                detail=error.why,
-                seconds=now - started,
-            )
-        )
+        self._log.append(failed(call, started, error))
 
     def sweep(self) -> None:
         """End the calls whose deadline has passed. One sweep for all, instead of a timer for each."""
@@ -605,25 +563,6 @@ OWN: Final = Provider(
 
 
 _TASK_CODES: Final = dict.fromkeys(ALL_METHODS, "unknown_task")
-
-
-def admitted(call: Call, at: float) -> CallAdmitted:
-    return CallAdmitted(
-        at=at,
-        provider=call.provider,
-        method=call.method,
-        name=call.name,
-        call_id=call.id,
-        session_id=call.session.id,
-        session_source=call.session.source,
-        caller=call.caller.id,
-        caller_type=call.caller.type.value,
-        tenant=call.caller.tenant,
-        trace_id=call.trace[3:35],
-        client=call.client,
-        era=call.era.value,
-        arguments=call.params.get("arguments", b""),
-    )
 
 
 def unknown(call: Call) -> RequestError:

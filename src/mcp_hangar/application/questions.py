@@ -22,11 +22,11 @@ from mcp_hangar.application.event_log import EventLog
 from mcp_hangar.application.ids import new_call_id
 from mcp_hangar.application.instances import Instance
 from mcp_hangar.application.ports.connection import Exchange
+from mcp_hangar.application.recording import admitted, completed, denied, failed
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.domain.call import NO_CAPABILITIES, Call, Caller, CallerType, Session
 from mcp_hangar.domain.contracts.policy import PolicyDecision
 from mcp_hangar.domain.errors import CallCancelled, CallTimeout, Denied, HangarError, RequestError
-from mcp_hangar.domain.events import CallAdmitted, CallCompleted, CallDenied, CallFailed
 from mcp_hangar.domain.mcp import bridge, envelope
 from mcp_hangar.domain.mcp.bridge import QUESTIONS
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
@@ -355,74 +355,16 @@ class Questions:
     # -- the record
 
     def _admit(self, question: Asked, parent: Call) -> None:
-        call = question.call
-        self._log.append(
-            CallAdmitted(
-                at=question.started,
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                session_source=call.session.source,
-                caller=call.caller.id,
-                caller_type=call.caller.type.value,
-                trace_id=call.trace[3:35],
-                era=call.era.value,
-                parent=parent.id,
-            )
-        )
+        self._log.append(admitted(question.call, question.started, parent.id))
 
     def _ended(self, question: Asked, error: HangarError | None) -> None:
-        call, now = question.call, time.time()
         if error is None:
-            event: CallCompleted | CallFailed = CallCompleted(
-                at=now,
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                caller=call.caller.id,
-                trace_id=call.trace[3:35],
-                outcome="ok",
-                seconds=now - question.started,
-            )
+            self._log.append(completed(question.call, question.started))
         else:
-            event = CallFailed(
-                at=now,
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                caller=call.caller.id,
-                trace_id=call.trace[3:35],
-                reason="timeout" if isinstance(error, CallTimeout) else "cancelled",
-                code=error.code,
-                detail=error.why,
-                seconds=now - question.started,
-            )
-        self._log.append(event)
+            self._log.append(failed(question.call, question.started, error))
 
     def _deny(self, call: Call, error: HangarError) -> None:
-        self._log.append(
-            CallDenied(
-                at=time.time(),
-                provider=call.provider,
-                method=call.method,
-                name=call.name,
-                call_id=call.id,
-                session_id=call.session.id,
-                caller=call.caller.id,
-                caller_type=call.caller.type.value,
-                trace_id=call.trace[3:35],
-                policy_id=str(error.facts.get("policy", "")),
-                reason=error.what,
-                code=error.code,
-                era=call.era.value,
-            )
-        )
+        self._log.append(denied(call, error, str(error.facts.get("policy", ""))))
 
 
 async def relay(call: Call, flight: Flight, message: Message) -> None:

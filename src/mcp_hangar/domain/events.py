@@ -75,7 +75,7 @@ class CallCompleted(Event, tag="call.completed", frozen=True, kw_only=True):
     """A call was answered."""
 
     outcome: str
-    """`ok`, `tool_error` or `input_required`."""
+    """`ok`, `tool_error`, `input_required` or `task` (begun; its result comes with `tasks/get`)."""
     seconds: float
     """From its arrival to its answer."""
     result_bytes: int = 0
