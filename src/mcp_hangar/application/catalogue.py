@@ -22,9 +22,10 @@ from mcp_hangar import __version__
 from mcp_hangar.application.ids import ids
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.ports.connection import Outgoing
-from mcp_hangar.domain.errors import CallTimeout, HangarError, ProtocolError, TransportError
+from mcp_hangar.domain.errors import CallTimeout, HangarError, ProtocolError, RequestError, TransportError
 from mcp_hangar.domain.events import Event, ProviderMessageRefused, ProviderToolsetChanged
 from mcp_hangar.domain.mcp import envelope
+from mcp_hangar.domain.mcp.bridge import error_code
 from mcp_hangar.domain.mcp.catalogue import KINDS, TOOLS, Item, Kind, Offer, read_items
 from mcp_hangar.domain.mcp.envelope import Json
 from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, CLIENT_INFO, MODERN_VERSION, PROTOCOL_VERSION, Era
@@ -35,11 +36,15 @@ log = structlog.get_logger(__name__)
 LIST_TIMEOUT: Final = 30.0
 MOST_PAGES: Final = 200
 MOST_ITEMS: Final = 20_000
+_METHOD_NOT_FOUND: Final = -32601
 _MOST_VIEWS: Final = 2_000
 _REFRESH_INTERVAL: Final = 1.0
 """Seconds between refreshes for names that are not there: unknown names must not become upstream traffic."""
 SETTLE: Final = 0.05
 """Seconds in which several list changes of one provider count as one."""
+_CALM: Final = 2.0
+_LONGEST_SETTLE: Final = 10.0
+"""A provider that tells of changes where there are none, within `_CALM`, is looked at ever more rarely."""
 
 
 class CatalogueCache(Protocol):
@@ -74,6 +79,8 @@ class Catalogue:
         self._loading: dict[str, asyncio.Task[Offer]] = {}
         self._reloads: dict[str, asyncio.Task[None]] = {}
         self._refreshed: dict[str, float] = {}
+        self._vain: dict[str, tuple[float, float]] = {}
+        """When a change that was told turned out to be none, and how long was waited before that look."""
         self._expires: dict[str, float] = {}
 
     def known(self, provider: Provider, caller: str, capabilities: str) -> Offer | None:
@@ -132,6 +139,7 @@ class Catalogue:
         self.offers.pop(instance.id, None)
         self._expires.pop(instance.id, None)
         self._refreshed.pop(instance.id, None)
+        self._vain.pop(instance.id, None)
         for tasks in (self._loading, self._reloads):
             task: asyncio.Task[Any] | None = tasks.pop(instance.id, None)
             if task is not None:
@@ -139,14 +147,24 @@ class Catalogue:
 
     def changed(self, instance: Instance, kinds: tuple[Kind, ...]) -> None:
         """The provider says a list changed: fetch it anew, once for a burst."""
-        if instance.id not in self._reloads:
-            self._reloads[instance.id] = asyncio.create_task(self._reload(instance), name=f"reload {instance.id}")
+        at, waited = self._vain.get(instance.id, (0.0, 0.0))
+        restless = waited and time.monotonic() - at < waited + _CALM
+        self._look_again(instance, min(2 * waited, _LONGEST_SETTLE) if restless else SETTLE)
 
-    async def _reload(self, instance: Instance) -> None:
+    def _look_again(self, instance: Instance, wait: float) -> None:
+        if instance.id not in self._reloads:
+            self._reloads[instance.id] = asyncio.create_task(self._reload(instance, wait), name=f"reload {instance.id}")
+
+    async def _reload(self, instance: Instance, wait: float) -> None:
+        before = self.offers.get(instance.id)
         try:
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(wait)
             self._reloads.pop(instance.id, None)  # what changes from here on needs another look
-            await self._load(instance)
+            # Set before the look: a provider may tell of the next change while it answers.
+            self._vain[instance.id] = (time.monotonic(), wait)
+            offer = await self._load(instance)
+            if before is None or before.digest != offer.digest:
+                self._vain.pop(instance.id, None)
         except HangarError as error:
             log.warning("catalogue_reload_failed", provider=instance.provider.name, error=str(error))
 
@@ -161,7 +179,7 @@ class Catalogue:
     def refresh_if_stale(self, instance: Instance) -> None:
         """Fetch anew in the background if the provider's ttl is over."""
         if time.monotonic() > self._expires.get(instance.id, float("inf")):
-            self.changed(instance, ())
+            self._look_again(instance, SETTLE)
 
     async def _load(self, instance: Instance) -> Offer:
         items: dict[str, dict[str, Item]] = {}
@@ -215,10 +233,10 @@ class Catalogue:
             result = await ask(instance, kind.method, {} if cursor is None else {"cursor": cursor}, LIST_TIMEOUT)
             if result is None:
                 break
-            parts = envelope.members(result, f"the result of {kind.method}")
             try:
+                parts = envelope.members(result, f"the result of {kind.method}")
                 raws += msgspec.json.decode(parts.get(kind.member, b"[]"), type=list[msgspec.Raw])
-            except msgspec.DecodeError as error:
+            except (RequestError, *envelope.UNREADABLE) as error:
                 raise ProtocolError(
                     "provider_protocol", provider=instance.provider.name, detail=f"{kind.method}: {error}."
                 ) from None
@@ -268,12 +286,12 @@ async def ask(instance: Instance, method: str, params: dict[str, Any], seconds: 
     finally:
         timer.cancel()
     if len(message.error):
-        if b"-32601" in bytes(message.error):
+        if error_code(message.error) == _METHOD_NOT_FOUND:
             return None
         raise TransportError(
             "provider_protocol",
             provider=instance.provider.name,
-            detail=f"{method} failed: {bytes(message.error).decode()[:300]}",
+            detail=f"{method} failed: {bytes(message.error).decode(errors='replace')[:300]}",
         )
     return message.result
 
@@ -287,7 +305,7 @@ def _pack(offer: Offer) -> bytes:
 def _unpack(data: bytes) -> Offer | None:
     try:
         kept = msgspec.json.decode(data, type=dict[str, list[str]])
-    except msgspec.DecodeError:
+    except envelope.UNREADABLE:
         return None
     items = {
         method: read_items(KINDS[method], [raw.encode() for raw in raws])[0]
