@@ -125,6 +125,50 @@ async def test_pitfall_12_a_key_said_twice_where_hangar_decides_is_rejected(
     assert len(upstream.asked("tools/call")) == before
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        '{"name":"up__odd","name":"up__echo"}',
+        '{"name":"up__echo","arguments":{},"arguments":{}}',
+        '{"name":"up__echo","_meta":{"progressToken":1,"progressToken":2}}',
+    ],
+)
+async def test_pitfall_12_a_key_said_twice_is_rejected_in_a_session_too(
+    ruled: tuple[House, Upstream], params: str
+) -> None:
+    hangar, upstream = ruled
+    before = len(upstream.asked("tools/call"))
+    async with LegacyWire(hangar.url) as wire:
+        body = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}'
+        head = {**wire._head("tools/call", {}), "content-type": "application/json"}
+        answer = await wire.http.post(hangar.url, content=body, headers=head)
+        assert (answer.status_code, answer.json()["error"]["data"]["code"]) == (400, "duplicate_key")
+        assert len(upstream.asked("tools/call")) == before
+        assert (await wire.call("up__echo")).text == "{}"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"calls":[{"tool":"up__odd","tool":"up__echo"}]}',
+        '{"calls":[{"tool":"up__echo","arguments":{},"arguments":{"x":1}}]}',
+        '{"calls":[],"calls":[{"tool":"up__echo"}]}',
+    ],
+)
+async def test_pitfall_12_a_key_said_twice_in_a_batch_calls_nothing(
+    ruled: tuple[House, Upstream], arguments: str
+) -> None:
+    hangar, upstream = ruled
+    before = len(upstream.asked("tools/call"))
+    async with ModernWire(hangar.url) as wire:
+        params = wire._dress({"name": "hangar_invoke", "arguments": "HERE"})
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+        head = {**wire._head("tools/call", params), "content-type": "application/json"}
+        answer = await wire.http.post(hangar.url, content=body.replace('"HERE"', arguments), headers=head)
+    assert "more than once" in answer.text
+    assert len(upstream.asked("tools/call")) == before
+
+
 @pytest.mark.parametrize("twice", ["mcp-name", "mcp-method", "mcp-protocol-version", "host", "authorization"])
 async def test_pitfall_12_a_routing_header_said_twice_is_rejected(ruled: tuple[House, Upstream], twice: str) -> None:
     hangar, upstream = ruled

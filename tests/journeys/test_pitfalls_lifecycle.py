@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import httpx
 import pytest
 
@@ -16,7 +19,7 @@ from tests.house import House, house, remote_provider, subprocess_provider
 from tests.journeys.doors import rest, until
 from tests.journeys.upstream import HUGE, Server, read_record, recording, stdio_command
 from tests.journeys.wire import LegacyWire, ModernWire
-from tests.processes import lives, wait_until_none_lives
+from tests.processes import cpu_seconds, lives, wait_until_none_lives
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 ERAS = ["legacy", "modern"]
@@ -41,6 +44,32 @@ def provider_over(wire: str, era: str, folder: Path, **more: object) -> Iterator
     else:
         with recording(era) as upstream, house(folder, {"up": remote_provider(upstream.url, **more)}) as opened:
             yield opened
+
+
+async def test_pitfall_31_two_hundred_listeners_that_vanish_leave_hangar_idle(tmp_path: Path) -> None:
+    with recording("modern") as upstream, house(tmp_path, {"up": remote_provider(upstream.url)}) as hangar:
+        async with ModernWire(hangar.url) as modern, LegacyWire(hangar.url) as legacy:
+            listen = modern.raw("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, 1)
+            post, _, body = legacy.raw("tools/call", {"name": "up__sleep", "arguments": {"seconds": 30}}, 1).partition(
+                b"\r\n\r\n"
+            )
+            get = post.replace(b"POST", b"GET").replace(b"content-length: %d" % len(body), b"content-length: 0")
+            streams = []
+            for number in range(200):
+                stream = await anyio.connect_tcp("127.0.0.1", hangar.port)
+                await stream.send(listen if number % 2 else get + b"\r\n\r\n")
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+                streams.append(stream)
+            for stream in streams:
+                raw = stream.extra_attributes[anyio.abc.SocketAttribute.raw_socket]()
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                await stream.aclose()
+            await until(lambda: len(list(Path(f"/proc/{hangar.pid}/fd").iterdir())) < 100)
+            before = cpu_seconds(hangar.pid)
+            await anyio.sleep(3)  # the window that is measured
+            assert cpu_seconds(hangar.pid) - before < 1
+            assert (await modern.call("up__echo")).text == "{}"
+            assert (await legacy.call("up__echo")).text == "{}"
 
 
 @pytest.mark.parametrize(

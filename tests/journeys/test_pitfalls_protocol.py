@@ -15,8 +15,18 @@ import pytest
 
 from tests.house import House, house, remote_provider, subprocess_provider
 from tests.journeys.doors import StdioWire, until
-from tests.journeys.upstream import LEGACY, ODD_RESULT, RICH, TOOLS, Server, Upstream, recording, stdio_command
-from tests.journeys.wire import LegacyWire, ModernWire, Wire, client
+from tests.journeys.upstream import (
+    LEGACY,
+    ODD_RESULT,
+    RICH,
+    TOOLS,
+    Server,
+    Upstream,
+    read_record,
+    recording,
+    stdio_command,
+)
+from tests.journeys.wire import LegacyWire, ModernWire, Wire, client, messages
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 ERAS = ["legacy", "modern"]
@@ -175,6 +185,33 @@ async def test_pitfall_29_a_listening_stream_that_ends_at_once_is_not_opened_in_
         assert len([seen for seen in upstream.seen if seen.verb == "GET"]) <= 10
 
 
+async def test_pitfall_29_a_provider_that_calls_every_list_a_changed_one_starts_no_loop(tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    provider = subprocess_provider(
+        stdio_command("legacy", "--restless"), env={"RECORD": str(record)}, protocol="legacy"
+    )
+    with house(tmp_path, {"up": provider}) as hangar:
+        async with LegacyWire(hangar.url) as wire:
+            told: list[Any] = []
+
+            async def listen() -> None:
+                head = {**wire._head("", {}), "accept": "text/event-stream"}
+                async with wire.http.stream("GET", wire.url, headers=head) as response:
+                    async for message in messages(response):
+                        told.append(message)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(listen)
+                for _ in range(3):
+                    await wire.tools()
+                await anyio.sleep(4)  # the time in which a loop would show
+                group.cancel_scope.cancel()
+            assert (await wire.call("up__echo")).text == "{}"
+    asked = sum(line.get("method") == "tools/list" for line in read_record(record))
+    assert 1 <= asked <= 12, asked
+    assert told == []
+
+
 # -- sessions of clients
 
 
@@ -330,7 +367,7 @@ async def test_pitfall_38_one_trace_goes_in_and_out_and_meta_wins_over_the_heade
 ) -> None:
     hangar, upstream = pair
     headers = {"traceparent": TRACES[0]} if header else {}
-    more = {"_meta": {"traceparent": TRACES[1], "tracestate": "vendor=1"}} if meta else {}
+    more: dict[str, Any] = {"_meta": {"traceparent": TRACES[1], "tracestate": "vendor=1"}} if meta else {}
     async with client(era, hangar.url, headers=headers) as wire:
         await wire.call("up__echo", {}, **more)
     seen = upstream.called("echo")[-1]

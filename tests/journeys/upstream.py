@@ -90,7 +90,7 @@ def text(words: str, **more: Any) -> bytes:
 
 @dataclass
 class Server:
-    """What is said, whatever the wire. `extra` are further tools: a name and what it answers."""
+    """What is said, whatever the wire."""
 
     era: str = "legacy"
     tools: list[Json] = field(default_factory=lambda: list(TOOLS))
@@ -98,6 +98,8 @@ class Server:
     capabilities: Json = field(default_factory=lambda: {"tools": {"listChanged": True}})
     before: Callable[[str], Awaitable[None]] | None = None
     """Awaited with the method before each answer."""
+    restless: bool = False
+    """Says after each list that the list has changed (stdio)."""
 
     def answer_to(self, message: Json) -> Json | None:
         """The result of what is no tool call; None for an unknown method."""
@@ -356,6 +358,8 @@ async def _speak(server: Server, record: Callable[[str], None]) -> None:
         for piece in payload.pieces() if isinstance(payload, Whole) else [payload]:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.write(b"\n")
+        if server.restless and message["method"] == "tools/list":
+            sys.stdout.buffer.write(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n')
         sys.stdout.buffer.flush()
 
     while line := await reader.readline():
@@ -365,8 +369,6 @@ async def _speak(server: Server, record: Callable[[str], None]) -> None:
             task = asyncio.create_task(respond(message))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-    for task in list(tasks):
-        task.cancel()
 
 
 def main() -> None:
@@ -379,15 +381,14 @@ def main() -> None:
 
     record(json.dumps({"started": os.getpid()}) + "\n")
     arguments = sys.argv[1:]
-    server = Server(arguments[0])
-    if "--slow-start" in arguments:
-        delay = float(arguments[arguments.index("--slow-start") + 1])
+    delay = float(arguments[arguments.index("--slow-start") + 1]) if "--slow-start" in arguments else 0.0
 
-        async def wait(method: str) -> None:
-            if method in ("initialize", "server/discover"):
-                await asyncio.sleep(delay)
+    async def wait(method: str) -> None:
+        if method in ("initialize", "server/discover"):
+            await asyncio.sleep(delay)
 
-        server.before = wait
+    server = Server(arguments[0], before=wait)
+    server.restless = "--restless" in arguments
     if "--tools" in arguments:
         names = arguments[arguments.index("--tools") + 1].split(",")
         server.tools = [{"name": name, "inputSchema": _OBJECT} for name in names]
