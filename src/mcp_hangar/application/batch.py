@@ -30,8 +30,9 @@ async def run_batch(
 
     async def one(item: T) -> R:
         async with slots:
+            limit = asyncio.timeout(seconds)
             try:
-                async with asyncio.timeout(seconds) as limit:
+                async with limit:
                     return await perform(item)
             except TimeoutError:
                 if not limit.expired():

@@ -146,7 +146,7 @@ class Listing:
         if waiting:
             await asyncio.wait(waiting.values(), timeout=self._timeout)
             for name, task in waiting.items():
-                offer = task.result() if task.done() and not task.cancelled() else None
+                offer = task.result() if task.done() and not task.cancelled() and task.exception() is None else None
                 if offer is not None:
                     known[name] = offer
                 elif len(self._late) < _MOST_RENDERED:
@@ -158,8 +158,13 @@ class Listing:
         task = self._starting.get(key)
         if task is None:
             task = self._starting[key] = asyncio.create_task(self._meet(client, provider), name=f"meet {provider.name}")
-            task.add_done_callback(lambda _: self._starting.pop(key, None))
+            task.add_done_callback(lambda done: self._met(key, done))
         return task
+
+    def _met(self, key: tuple[str, str, str], task: asyncio.Task[Offer | None]) -> None:
+        self._starting.pop(key, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("meeting_failed", provider=key[0], error=repr(task.exception()))
 
     async def _meet(self, client: Client, provider: Provider) -> Offer | None:
         key = (provider.name, client.caller.id, client.capabilities.key)

@@ -19,7 +19,7 @@ from mcp_hangar.application.catalogue import SETTLE, Catalogue, ask
 from mcp_hangar.application.ids import ids
 from mcp_hangar.application.instances import Instance, InstanceKey
 from mcp_hangar.application.ports.connection import Outgoing
-from mcp_hangar.domain.errors import CallCancelled, HangarError, ProtocolError
+from mcp_hangar.domain.errors import CallCancelled, CallTimeout, Denied, HangarError, ProtocolError, RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.catalogue import CHANGED, KINDS, Kind
 from mcp_hangar.domain.mcp.envelope import Json, Message
@@ -27,6 +27,7 @@ from mcp_hangar.domain.mcp.eras import (
     CLIENT_CAPABILITIES,
     CLIENT_INFO,
     MODERN_VERSION,
+    OWNED,
     PROTOCOL_VERSION,
     SUBSCRIPTION_ID,
     Era,
@@ -44,7 +45,7 @@ _RECONNECT: Final = (1.0, 60.0)
 class Ear:
     """One client's wishes. `deliver(method, params members)` must not block."""
 
-    __slots__ = ("_due", "deliver", "methods", "prefixed", "resources", "scope")
+    __slots__ = ("_due", "closed", "deliver", "methods", "prefixed", "resources", "scope")
 
     def __init__(
         self, *, scope: str, prefixed: bool, methods: set[str], deliver: Callable[[str, dict[str, Json]], None]
@@ -56,6 +57,7 @@ class Ear:
         """List-change notifications it wants."""
         self.deliver = deliver
         self.resources: dict[tuple[InstanceKey, str], None] = {}
+        self.closed = False
         self._due: set[str] = set()
 
     def hears(self, method: str) -> None:
@@ -66,7 +68,7 @@ class Ear:
 
     def _flush(self) -> None:
         due, self._due = self._due, set()
-        for method in sorted(due):
+        for method in sorted(due) if not self.closed else ():
             self.deliver(method, {})
 
 
@@ -76,6 +78,8 @@ class Subscriptions:
         self._ears: set[Ear] = set()
         self._wanted: dict[tuple[InstanceKey, str], int] = {}
         """How many ears listen to a resource."""
+        self._asking: dict[tuple[InstanceKey, str], asyncio.Task[None]] = {}
+        """Who asks a provider for a resource just now: others wait for the same."""
         self._listening: dict[tuple[str, str], asyncio.Task[None]] = {}
         """Modern providers: one listen exchange per (instance, uri), and one for its lists (uri empty)."""
 
@@ -85,6 +89,7 @@ class Subscriptions:
     async def close(self, ear: Ear, find: Callable[[InstanceKey], Instance | None]) -> None:
         """The client is gone: unsubscribe from what nobody else listens to."""
         self._ears.discard(ear)
+        ear.closed = True
         for key, uri in list(ear.resources):
             instance = find(key)
             try:
@@ -107,7 +112,11 @@ class Subscriptions:
                     ear.hears(kind.changed)
 
     def updated(self, instance: Instance, params: Json) -> None:
-        parts = envelope.members(params, "params")
+        try:
+            parts = _without_protocol(params)
+        except RequestError as error:
+            log.info("update_dropped", provider=instance.provider.name, error=error.what)
+            return
         uri = envelope.text(parts.get("uri"))
         key = (instance.key, uri)
         for ear in self._ears:
@@ -118,13 +127,24 @@ class Subscriptions:
     # -- towards providers
 
     async def subscribe(self, ear: Ear, instance: Instance, uri: str) -> None:
+        """Raises a `HangarError` if the provider does not agree in time, or the client has gone meanwhile."""
         key = (instance.key, uri)
         if key in ear.resources:
             return
         if len(ear.resources) >= MOST_RESOURCES:
-            raise ProtocolError("limit", limit="resources per subscription", value=MOST_RESOURCES)
-        if not self._wanted.get(key):
-            await self._ask_for(instance, uri)
+            raise Denied("limit", limit="resources per subscription", value=MOST_RESOURCES)
+        asking = self._asking.get(key)
+        if asking is None and key not in self._wanted:
+            asking = self._asking[key] = asyncio.create_task(self._ask_for(instance, uri), name=f"ask for {uri}")
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        if asking is not None:
+            await asyncio.shield(asking)
+        if ear.closed:
+            if key not in self._wanted:
+                await self._ask_no_more(instance, uri)
+            raise CallCancelled("cancelled", detail="The client has gone.")
+        if key in ear.resources:
+            return
         self._wanted[key] = self._wanted.get(key, 0) + 1
         ear.resources[key] = None
         instance.pinned += 1
@@ -139,18 +159,23 @@ class Subscriptions:
         if instance is None:
             return
         instance.pinned -= 1
-        if left:
-            return
+        if not left:
+            await self._ask_no_more(instance, uri)
+
+    async def _ask_no_more(self, instance: Instance, uri: str) -> None:
         if instance.era is Era.legacy:
             await ask(instance, "resources/unsubscribe", {"uri": uri}, instance.provider.limits.call_timeout)
         else:
-            task = self._listening.pop((instance.id, uri), None)
-            if task is not None:
-                task.cancel()
+            self._stop_listening(instance, uri)
+
+    def _stop_listening(self, instance: Instance, uri: str) -> None:
+        task = self._listening.pop((instance.id, uri), None)
+        if task is not None:
+            task.cancel()
 
     async def _ask_for(self, instance: Instance, uri: str) -> None:
+        seconds = instance.provider.limits.call_timeout
         if instance.era is Era.legacy:
-            seconds = instance.provider.limits.call_timeout
             if await ask(instance, "resources/subscribe", {"uri": uri}, seconds) is None:
                 raise ProtocolError(
                     "provider_protocol", provider=instance.provider.name, detail="It offers no subscriptions."
@@ -158,7 +183,17 @@ class Subscriptions:
             return
         heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._listen(instance, uri, {"resourceSubscriptions": [uri]}, heard)
-        await heard
+        try:
+            async with asyncio.timeout(seconds):
+                await heard
+        except TimeoutError:
+            self._stop_listening(instance, uri)
+            raise CallTimeout(
+                "timeout", name="subscriptions/listen", provider=instance.provider.name, seconds=seconds
+            ) from None
+        except BaseException:
+            self._stop_listening(instance, uri)
+            raise
 
     def attend(self, instance: Instance) -> None:
         """A new instance: hear of its list changes, and subscribe again to what was subscribed before it."""
@@ -190,6 +225,7 @@ class Subscriptions:
     def _listen(
         self, instance: Instance, uri: str, notifications: dict[str, object], heard: asyncio.Future[None] | None
     ) -> None:
+        self._stop_listening(instance, uri)
         task = asyncio.create_task(
             self._keep_listening(instance, notifications, heard), name=f"listen {instance.id} {uri}".rstrip()
         )
@@ -264,6 +300,17 @@ def unrelated(subscriptions: Subscriptions, catalogue: Catalogue, instance: Inst
     else:
         return False
     return True
+
+
+def _without_protocol(params: Json) -> dict[str, Json]:
+    """A provider's params without what its protocol says to us in `_meta`: the number of our own subscription."""
+    parts: dict[str, Json] = dict(envelope.members(params, "params"))
+    if "_meta" in parts:
+        meta = envelope.members(parts.pop("_meta"), "_meta")
+        kept = [(key, value) for key, value in meta.items() if not key.startswith(OWNED)]
+        if kept:
+            parts["_meta"] = envelope.join(kept)
+    return parts
 
 
 def subscription_meta(id: Json, params: dict[str, Json]) -> bytes:

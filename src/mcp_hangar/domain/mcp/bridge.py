@@ -25,6 +25,7 @@ from mcp_hangar.domain.mcp.eras import (
     LOG_LEVELS,
     MODERN_VERSION,
     NAME_PARAM,
+    OWNED,
     PROTOCOL_VERSION,
     SERVER_INFO,
     Era,
@@ -45,7 +46,6 @@ _MODERN_ONLY: Final = frozenset({"_meta", "requestState", "inputResponses"})
 _LEGACY_ONLY: Final = frozenset({"_meta", "task"})
 _CARRIED: Final = ("elicitation", "sampling", "roots")
 _CARRIED_EXTENSIONS: Final = ("io.modelcontextprotocol/ui", TASKS)
-_OWNED: Final = ("io.modelcontextprotocol/", HANGAR_PREFIX)
 _MODERN_META: Final = f'"{PROTOCOL_VERSION}":"{MODERN_VERSION}","{CLIENT_CAPABILITIES}":%b,"{CLIENT_INFO}":%b'.encode()
 _DEFAULT_LEVEL: Final = "info"
 """What a legacy client hears that set no level: in that era the server decides, in the modern one silence would."""
@@ -107,7 +107,7 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
     for key, value in call.meta.items():
         if key == "progressToken":
             meta.append(b'"progressToken":%d' % number)
-        elif key != "traceparent" and (not key.startswith(_OWNED) or (key == RELATED and era is call.era)):
+        elif key != "traceparent" and (not key.startswith(OWNED) or (key == RELATED and era is call.era)):
             meta.append(b"%b:%b" % (envelope.encode(key), value))
     if call.trace:
         meta.append(b'"traceparent":"%b"' % call.trace.encode())
@@ -192,7 +192,7 @@ def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -> 
     else:
         for key in ("resultType", "ttlMs", "cacheScope"):
             parts.pop(key, None)
-        meta = {key: value for key, value in meta.items() if not key.startswith(_OWNED)}
+        meta = {key: value for key, value in meta.items() if not key.startswith(OWNED)}
         structured = bytes(parts.get("structuredContent", b"{"))
         if call.method == "tools/call" and not structured.startswith(b"{"):
             del parts["structuredContent"]  # 2025-11-25 knows objects only; the text content carries the value

@@ -32,6 +32,8 @@ HANGAR_SESSION: Final = "io.mcp-hangar/session"
 """Our own `_meta` key: the governance session, where a modern client sends one."""
 HANGAR_PREFIX: Final = "io.mcp-hangar/"
 """Reserved for Hangar; stripped from what a caller or a provider sends."""
+OWNED: Final = ("io.modelcontextprotocol/", HANGAR_PREFIX)
+"""Prefixes of the `_meta` keys that say something about one connection only: never passed on as they came."""
 
 NAME_PARAM: Final[dict[str, str]] = {
     "tools/call": "name",

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from mcp_hangar.application import listing as module
+from mcp_hangar.application.listing import Page, question
+from mcp_hangar.domain.call import Call, Capabilities
+from mcp_hangar.domain.contracts.policy import Effect, PolicyDecision
+from mcp_hangar.domain.mcp.catalogue import KINDS, PROMPTS, RESOURCES, TOOLS
+from mcp_hangar.domain.mcp.eras import Era
+from mcp_hangar.domain.policy import ToolJudge, decide
+from mcp_hangar.domain.provider import Provider, Sharing, ToolRules
+from tests.application.offering import Offers, World, a_client, settle, tools, until
+from tests.fakes import Server, a_provider, cannot_start
+
+pytestmark = pytest.mark.anyio
+
+TIME, GIT, DEAD = a_provider("time"), a_provider("git"), a_provider("dead", start_timeout=0.2)
+
+
+def names(page: Page) -> list[str]:
+    return [json.loads(raw)["name"] for raw in page.items]
+
+
+async def test_every_provider_is_listed_in_order_under_its_own_name() -> None:
+    own = b'{"name":"hangar_tools"}'
+    world = World(lambda wire: Offers(), TIME, GIT, own_tools=(own,))
+    assert names(await world.listing.page(a_client(), TOOLS, 0)) == ["hangar_tools", "time__now", "git__now"]
+    assert names(await world.listing.page(a_client(scope="git"), TOOLS, 0)) == ["now"]
+    assert names(await world.listing.page(a_client(scope="nobody"), TOOLS, 0)) == []
+    assert names(await world.listing.page(a_client(), PROMPTS, 0)) == []
+    await world.close()
+
+
+async def test_each_era_sees_definitions_it_knows() -> None:
+    offers = Offers(
+        pages={"tools/list": [{"tools": [{"name": "a", "execution": {}, "outputSchema": {"type": "array"}}]}]}
+    )
+    world = World(lambda wire: offers, TIME)
+    (modern,) = (await world.listing.page(a_client(), TOOLS, 0)).items
+    (legacy,) = (await world.listing.page(a_client(era=Era.legacy), TOOLS, 0)).items
+    assert set(json.loads(modern)) == {"name", "outputSchema"}
+    assert set(json.loads(legacy)) == {"name", "execution"}
+    await world.close()
+
+
+class Sees:
+    """Denies a tool to a caller; and what it was asked."""
+
+    name = "sees"
+
+    def __init__(self) -> None:
+        self.asked: list[Call] = []
+
+    def judge(self, call: Call, target: Provider) -> PolicyDecision | None:
+        self.asked.append(call)
+        if (call.caller.id, call.name) == ("bob", "drop"):
+            return PolicyDecision(effect=Effect.deny, policy="sees", reason="because")
+        return None
+
+
+async def test_what_is_listed_is_what_may_be_called() -> None:
+    judge = Sees()
+    globs = ToolJudge({"git": ToolRules(deny=("dr*",))})
+    world = World(lambda wire: Offers(pages={"tools/list": [tools("now", "drop")]}), TIME, GIT, judges=(judge, globs))
+    for caller, expected in (("bob", ["time__now", "git__now"]), ("ada", ["time__now", "time__drop", "git__now"])):
+        client = a_client(caller)
+        assert names(await world.listing.page(client, TOOLS, 0)) == expected
+        for provider in (TIME, GIT):
+            for tool in ("now", "drop"):
+                allowed = decide(question(client, provider.name, tool), provider, world.fleet.judges) is None
+                assert (f"{provider.name}__{tool}" in expected) is allowed
+    assert {call.method for call in judge.asked} == {"tools/call"}
+    assert {call.provider for call in judge.asked} == {"time", "git"}
+    await world.close()
+
+
+async def test_a_policy_that_fails_hides_its_tools_and_not_the_list() -> None:
+    class Fails:
+        name = "fails"
+
+        def judge(self, call: Call, target: Provider) -> PolicyDecision | None:
+            raise ValueError if target.name == "time" else KeyError("never") if target.name == "x" else StopIteration
+
+    world = World(lambda wire: Offers(), TIME, judges=(Fails(),), own_tools=(b'{"name":"hangar_tools"}',))
+    assert names(await world.listing.page(a_client(), TOOLS, 0)) == ["hangar_tools"]
+    await world.close()
+
+
+async def test_one_dead_provider_hides_only_itself_and_is_named() -> None:
+    world = World(lambda wire: Offers(), TIME, DEAD, GIT)
+    launch = world.launcher.launch
+
+    async def launch_or_fail(provider: Provider, instance: str, wire: str) -> object:
+        if provider.name == "dead":
+            raise cannot_start()
+        return await launch(provider, instance, wire)
+
+    world.launcher.launch = launch_or_fail  # type: ignore[method-assign, assignment]
+    page = await world.listing.page(a_client(), TOOLS, 0)
+    assert names(page) == ["time__now", "git__now"]
+    assert page.missing == ("dead",)
+    await world.close()
+
+
+async def test_an_unexpected_failure_of_one_provider_hides_only_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(lambda wire: Offers(), TIME, GIT)
+    load = world.catalogue.load
+
+    async def broken(instance: object) -> object:
+        if instance.provider.name == "time":  # type: ignore[attr-defined]
+            raise RecursionError
+        return await load(instance)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.catalogue, "load", broken)
+    page = await world.listing.page(a_client(), TOOLS, 0)
+    assert names(page) == ["git__now"]
+    assert page.missing == ("time",)
+    await world.close()
+
+
+async def test_a_list_answers_in_time_and_a_change_follows_when_the_gap_closes() -> None:
+    world = World(lambda wire: Offers(), TIME, timeout=0.01)
+    world.launcher.gate = asyncio.Event()
+    page = await world.listing.page(a_client(), TOOLS, 0)
+    assert (names(page), page.missing) == ([], ("time",))
+    assert world.completed == 0
+    world.launcher.gate.set()
+    await until(lambda: world.completed == 1)
+    page = await world.listing.page(a_client(), TOOLS, 0)
+    assert (names(page), page.missing) == (["time__now"], ())
+    await settle()
+    assert world.completed == 1
+    assert len(world.launcher.launched) == 1
+    await world.close()
+
+
+async def test_many_who_list_at_once_start_a_provider_once_and_few_providers_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STARTS_AT_ONCE", 2)
+    providers = [a_provider(f"p{number}") for number in range(6)]
+    world = World(lambda wire: Offers(), *providers)
+    starting = most = 0
+    launch = world.launcher.launch
+
+    async def slow(provider: Provider, instance: str, wire: str) -> object:
+        nonlocal starting, most
+        starting += 1
+        most = max(most, starting)
+        await settle()
+        starting -= 1
+        return await launch(provider, instance, wire)
+
+    world.launcher.launch = slow  # type: ignore[method-assign, assignment]
+    pages = await asyncio.gather(*(world.listing.page(a_client(), TOOLS, 0) for _ in range(10)))
+    assert {tuple(names(page)) for page in pages} == {tuple(f"p{number}__now" for number in range(6))}
+    assert len(world.launcher.launched) == 6
+    assert most <= 2
+    await world.close()
+
+
+async def test_pages_follow_each_other_without_gap_or_repetition(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 3)
+    world = World(lambda wire: Offers(pages={"tools/list": [tools(*"abcd")]}), TIME, GIT)
+    found: list[str] = []
+    start, pages = 0, 0
+    for _ in range(10):
+        page = await world.listing.page(a_client(), TOOLS, start)
+        found += names(page)
+        pages += 1
+        start = page.next
+        if not start:
+            break
+    assert found == [f"{provider}__{name}" for provider in ("time", "git") for name in "abcd"]
+    assert pages == 3
+    await world.close()
+
+
+async def test_each_caller_and_capability_set_has_its_own_view() -> None:
+    made: list[str] = []
+
+    def serve(wire: str) -> Server:
+        made.append(wire)
+        return Offers(pages={"tools/list": [tools(f"t{len(made)}")]})
+
+    world = World(serve, TIME)
+    roots = Capabilities(key='{"roots":{}}')
+    seen = [
+        names(await world.listing.page(client, TOOLS, 0))
+        for client in (a_client("ada"), a_client("bob"), a_client("ada", capabilities=roots), a_client("ada"))
+    ]
+    assert seen == [["time__t1"], ["time__t2"], ["time__t3"], ["time__t1"]]
+    await world.close()
+    shared = World(serve, a_provider("time", sharing=Sharing.shared))
+    ada = names(await shared.listing.page(a_client("ada"), TOOLS, 0))
+    assert names(await shared.listing.page(a_client("bob"), TOOLS, 0)) == ada
+    await shared.close()
+
+
+async def test_a_rendered_list_is_kept_and_given_up_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_RENDERED", 4)
+    world = World(lambda wire: Offers(pages={"tools/list": [tools("a"), tools("b")]}), TIME)
+    first = (await world.listing.page(a_client(), TOOLS, 0)).items
+    again = (await world.listing.page(a_client(), TOOLS, 0)).items
+    assert all(one is other for one, other in zip(first, again, strict=True))
+    instance = await world.ready(TIME)
+    await world.catalogue.refresh(instance)
+    assert names(await world.listing.page(a_client(), TOOLS, 0)) == ["time__b"]
+    for kind in KINDS.values():
+        for era in Era:
+            await world.listing.page(a_client(era=era), kind, 0)
+    assert len(world.listing._rendered) <= 4
+    await world.close()
+
+
+async def test_resources_are_not_judged_by_tool_policies() -> None:
+    resources = {"resources": [{"uri": "file:///x", "name": "x"}]}
+    globs = ToolJudge({"time": ToolRules(deny=("*",))})
+    world = World(
+        lambda wire: Offers(pages={"tools/list": [tools("now")], "resources/list": [resources]}), TIME, judges=(globs,)
+    )
+    assert (await world.listing.page(a_client(), TOOLS, 0)).items == []
+    (raw,) = (await world.listing.page(a_client(), RESOURCES, 0)).items
+    assert json.loads(raw)["uri"] == "time+file:///x"
+    await world.close()
