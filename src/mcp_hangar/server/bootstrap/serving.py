@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve until a signal comes. Raises `ConfigError` if an address or a file cannot be had."""
+    told = _heed_signals()
     with bind(settings.server.host, settings.server.port) as listener:
         host, port = listener.getsockname()[:2]
         async with _house(settings, environment) as (house, state, run):
@@ -57,13 +58,14 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
             serving.append(_serve(settings, endpoint, listener))
             beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
             _print_welcome(settings, host, port, state)
-            await _until_told(settings, house, serving, beside)
+            await _until_told(settings, house, told, serving, beside)
 
 
 async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> None:
     """Serve one client on stdin and stdout until it closes them. The operator plane is a Unix socket."""
     from mcp_hangar.server.mcp_stdio import StdioDoor
 
+    told = _heed_signals()
     # Whatever prints to stdout by mistake must not reach the client: keep the real one, point 1 at stderr.
     stdin, stdout = os.dup(0), os.dup(1)
     os.dup2(2, 1)
@@ -77,7 +79,7 @@ async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> Non
         limits = settings.server.limits
         door = StdioDoor(house.methods, body_bytes=limits.body_bytes, depth=limits.depth)
         talking = asyncio.create_task(door.run(stdin, stdout), name="stdio")
-        await _until_told(settings, house, [_serve(settings, app, bind_unix(run.socket))], [talking])
+        await _until_told(settings, house, told, [_serve(settings, app, bind_unix(run.socket))], [talking])
 
 
 def _serve(settings: Settings, app: App, listener: socket.socket) -> tuple[HangarServer, asyncio.Task[None]]:
@@ -120,12 +122,13 @@ def _doors(settings: Settings, host: str, port: int) -> Doors:
 async def _until_told(
     settings: Settings,
     house: House,
+    told: asyncio.Event,
     serving: list[tuple[HangarServer, asyncio.Task[None]]],
     beside: list[asyncio.Task[None]],
 ) -> None:
     """Serve until a signal comes (or stdin ends), then finish calls and let go of the listeners."""
     sweeping = asyncio.create_task(every(1.0, HangarProtocol.sweep), name="slow heads")
-    stop = asyncio.create_task(_signalled(), name="signals")
+    stop = asyncio.create_task(told.wait(), name="signals")
     talking = [task for task in beside if task.get_name() == "stdio"]
     try:
         await asyncio.wait({stop, *talking, *(task for _, task in serving)}, return_when=asyncio.FIRST_COMPLETED)
@@ -210,13 +213,13 @@ def _audit(settings: Settings, stdio: bool) -> list[Subscriber]:
         raise ConfigError([problem]) from None
 
 
-async def _signalled() -> None:
-    """Returns at SIGTERM or SIGINT."""
+def _heed_signals() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT; from the first moment on, so that what was opened is closed."""
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    await asked.wait()
+    return asked
 
 
 def _grace(settings: Settings) -> float:
