@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_hangar.application.proxy import Flight
+from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import ANONYMOUS, Call, Capabilities, Session
 from mcp_hangar.domain.errors import HangarError, SessionExpired
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw, encode
@@ -23,7 +24,7 @@ ERAS = pytest.mark.parametrize("era", [Era.legacy, Era.modern])
 class Quiet:
     """The way back to a client that only listens."""
 
-    ear = None
+    ear: Ear | None = None
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []

@@ -16,7 +16,7 @@ from tests.inside import CONTENT, Connection, Inside, a_server, inside
 from tests.journeys.wire import LegacyWire, ModernWire, messages
 
 pytestmark = pytest.mark.anyio
-CAN = {"elicitation": {}}
+CAN: dict[str, Any] = {"elicitation": {}}
 ACCEPTED = {"action": "accept", "content": {"name": "Ada"}}
 SHARED = {"sessions": "shared"}
 

@@ -30,7 +30,7 @@ from tests.house import hangar_command, hangar_environment
 from tests.inside import Seen
 
 pytestmark = pytest.mark.anyio
-PROVIDERS = {
+PROVIDERS: dict[str, Any] = {
     "time": {"mode": "subprocess", "command": ["no-such-program-anywhere"]},
     "far": {"mode": "remote", "url": "http://127.0.0.1:9/mcp"},
 }
@@ -236,7 +236,7 @@ def test_serve_tells_a_person_what_is_wrong_and_ends(tmp_path: Path, stdio: bool
 
 def test_on_stdio_nothing_but_mcp_is_on_stdout_not_even_the_audit_record(tmp_path: Path) -> None:
     path = written(tmp_path, audit={"sink": "stdout"})
-    requests = [
+    requests: list[dict[str, Any]] = [
         {
             "jsonrpc": "2.0",
             "id": 1,

@@ -16,7 +16,7 @@ from tests.journeys.wire import LegacyWire, ModernWire, client
 
 pytestmark = pytest.mark.anyio
 READ = ["hangar_health", "hangar_invoke", "hangar_status", "hangar_tools"]
-ALL = {"expose": {"hangar_tools": "all"}}
+ALL: dict[str, Any] = {"expose": {"hangar_tools": "all"}}
 
 
 async def said(wire: ModernWire | LegacyWire, tool: str, **arguments: Any) -> Any:

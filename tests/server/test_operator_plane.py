@@ -28,7 +28,7 @@ async def plane(
     async with inside(folder, stub, **more) as house:
         shut = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=()) if doors else None
         app = OperatorPlane(house.house, shut, rest(house.house, TOKEN) if with_rest else None)
-        transport: Any = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        transport: Any = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
             yield house, http
 
