@@ -375,6 +375,7 @@ class Proxy:
             instance = await self._start(call, flight, target)
             if self.fleet is not fleet or self.stopping:
                 self._judge_again(call)
+                fleet = self.fleet
         if call.task:
             self._judge_task(call, target, fleet)
         item = await self._item(call, instance)
@@ -389,6 +390,8 @@ class Proxy:
         if call.method in _SUBSCRIBING:
             ready = instance
             way.perform = lambda: self._subscribe(call, flight, ready)
+        if self.fleet is not fleet:  # a fresh look at the catalogue made the call wait, too
+            self._judge_again(call)
         return way
 
     async def _start(self, call: Call, flight: Flight, target: Provider) -> Instance:
@@ -408,7 +411,7 @@ class Proxy:
             raise unknown(call)
 
     def _judge_again(self, call: Call) -> None:
-        """A cold start made the call wait, and what governs it changed meanwhile."""
+        """The call had to wait, and what governs it changed meanwhile."""
         target = self.fleet.providers.get(call.provider)
         if target is None:
             raise unknown(call)
