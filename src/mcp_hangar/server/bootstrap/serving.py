@@ -235,10 +235,10 @@ def _print_welcome(settings: Settings, host: str, port: int, state: StateFile) -
     url = f"http://{_shown(host)}:{port}/mcp"
     lines = [f"MCP Hangar {__version__} is ready at {url}", ""]
     for provider in settings.providers.values():
-        unenforced = ", ".join(provider.unenforced)
-        lines.append(
-            f"  {provider.name:<16} {provider.mode.value:<11} {url}/{provider.name}   unenforced: {unenforced}"
-        )
+        lines.append(f"  {provider.name:<16} {provider.mode.value:<11} {url}/{provider.name}")
+    unenforced = {provider.mode.value: provider.unenforced for provider in settings.providers.values()}
+    for mode, capabilities in sorted(unenforced.items()):
+        lines.append(f"  Nothing confines a {mode} provider's {', '.join(capabilities).replace('_', ' ')}.")
     token = ' --header "Authorization: Bearer …"' if settings.server.token else ""
     lines += [
         "",
