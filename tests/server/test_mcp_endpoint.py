@@ -300,6 +300,9 @@ async def test_a_client_that_leaves_while_it_subscribes_leaves_nothing_behind(tm
             await asyncio.wait([listening])
         await house.until(lambda: not house.endpoint.open_channels)
         assert not house.house.methods.streams
+        asked = next(each["id"] for each in house.connection.sent if each["method"] == "resources/subscribe")
+        house.connection.answer(asked, {"result": {}})
+        await house.until(lambda: "resources/unsubscribe" in house.connection.methods)
 
 
 async def test_silence_is_broken_by_comments_and_a_client_that_does_not_read_holds_up_no_other(

@@ -78,6 +78,7 @@ class Subscriptions:
         self._ears: set[Ear] = set()
         self._wanted: dict[tuple[InstanceKey, str], int] = {}
         """How many ears listen to a resource."""
+        self._letting_go: set[asyncio.Task[None]] = set()
         self._asking: dict[tuple[InstanceKey, str], asyncio.Task[None]] = {}
         """Who asks a provider for a resource just now: others wait for the same."""
         self._listening: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -138,7 +139,13 @@ class Subscriptions:
             asking = self._asking[key] = asyncio.create_task(self._ask_for(instance, uri), name=f"ask for {uri}")
             asking.add_done_callback(lambda _: self._asking.pop(key, None))
         if asking is not None:
-            await asyncio.shield(asking)
+            try:
+                await asyncio.shield(asking)
+            except asyncio.CancelledError:
+                task = asyncio.create_task(self._let_go(asking, instance, uri), name=f"let go of {uri}")
+                self._letting_go.add(task)
+                task.add_done_callback(self._letting_go.discard)
+                raise
         if ear.closed:
             if key not in self._wanted:
                 await self._ask_no_more(instance, uri)
@@ -161,6 +168,16 @@ class Subscriptions:
         instance.pinned -= 1
         if not left:
             await self._ask_no_more(instance, uri)
+
+    async def _let_go(self, asking: asyncio.Task[None], instance: Instance, uri: str) -> None:
+        """Who asked has gone before the provider agreed: unless somebody else waited too, it is taken back."""
+        try:
+            await asking
+            await asyncio.sleep(SETTLE)  # others who waited have said so by then
+            if (instance.key, uri) not in self._wanted:
+                await self._ask_no_more(instance, uri)
+        except HangarError as error:
+            log.info("subscription_not_taken_back", provider=instance.provider.name, error=error.what)
 
     async def _ask_no_more(self, instance: Instance, uri: str) -> None:
         if instance.era is Era.legacy:
