@@ -28,6 +28,8 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.pending: list[Request] = []
+        """For handlers that read a request and leave its answer to another."""
 
     async def request(self) -> Request:
         """The next request. Raises `IncompleteReadError` when the client is gone."""
@@ -80,7 +82,8 @@ class Peer:
 
 @dataclass
 class Wire:
-    port: int
+    server: asyncio.Server = field(init=False)
+    port: int = 0
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -101,7 +104,7 @@ Handler = Callable[[Peer], Awaitable[None]]
 @contextlib.asynccontextmanager
 async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
     """`handler` gets every connection; a failed assertion in it fails the test. Ends with every socket closed."""
-    wire = Wire(0)
+    wire = Wire()
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,6 +136,7 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
             writer.close()
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls, limit=2**20)
+    wire.server = server
     wire.port = server.sockets[0].getsockname()[1]
     try:
         yield wire

@@ -142,9 +142,9 @@ class HttpExchange(msgspec.Struct, eq=False, repr_omit_defaults=True):
                     self.over = True
                     self.channel = None
                     waiter = self.waiter
-                    if waiter is None:
+                    if waiter is None or waiter.done():
                         self.ready = deque((message,))
-                    elif not waiter.done():
+                    else:
                         waiter.set_result(message)
                     return
         self._settle(status, channel.fields(), body)
@@ -435,7 +435,7 @@ class StreamableHttpConnection:
         exchange = HttpExchange(self, request, self._limit)
         idle = self._idle
         channel = idle.pop() if idle else await self._dial()
-        while now - channel.since > FRESH and not channel.usable():
+        while channel.transport.is_closing() or (now - channel.since > FRESH and not channel.usable()):
             channel = idle.pop() if idle else await self._dial()
         channel.since = now
         channel.receiver = exchange
@@ -477,19 +477,19 @@ class StreamableHttpConnection:
             elif isinstance(receiver, Reply) and receiver.owner is self:
                 channel.abort()
                 receiver.lost(gone)
-        if self._canceller is not None:
-            await asyncio.wait([self._canceller], timeout=_GOODBYE)
-        for task in list(self._tasks):
-            task.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
         try:
-            if self._session:
-                request = self._head("DELETE") + b"\r\n"
-                async with asyncio.timeout(_GOODBYE):
-                    await self.client.ask(request, WAITING_BYTES, self, again=True)
+            async with asyncio.timeout(_GOODBYE):
+                if self._canceller is not None:
+                    await asyncio.wait([self._canceller])
+                if self._session:
+                    await self.client.ask(self._head("DELETE") + b"\r\n", WAITING_BYTES, self, again=True)
         except (HangarError, TimeoutError):
             pass  # a server that does not hear a goodbye expires the session by itself
         finally:
-            self._session = ""
+            for task in self._tasks:
+                task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks)
             await self._release()
