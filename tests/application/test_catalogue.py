@@ -211,6 +211,7 @@ async def test_a_second_start_lists_at_once_from_disk() -> None:
     assert again.catalogue.known(TIME, "ada", '{"roots":{}}') is None
     changed = replace(TIME, launch=SubprocessLaunch(command=("server", "--other")))
     assert World(cache=kept).catalogue.known(changed, "ada", "{}") is None
+    assert again.catalogue.newest_or_kept(TIME) is known
     assert declaration_digest(changed) != declaration_digest(TIME)
     await again.close()
 

@@ -33,7 +33,7 @@ def a_call(name: str = "now", method: str = "tools/call") -> Call:
     )
 
 
-def decision(effect: Effect, policy: str) -> PolicyDecision:
+def decision(effect: Any, policy: str) -> PolicyDecision:
     return PolicyDecision(effect=effect, policy=policy, reason="because")
 
 
@@ -53,7 +53,7 @@ abstains = st.builds(Says, st.just("abstains"), st.none())
 allows = st.just(Says("allows", decision(Effect.allow, "allows")))
 denies = st.just(Says("denies", decision(Effect.deny, "denies")))
 fails = st.builds(
-    Says, st.just("fails"), st.sampled_from([ValueError("secret"), KeyError(), RecursionError(), "deny", True, 0])
+    Says, st.just("fails"), st.sampled_from([ValueError("secret"), KeyError(), "deny", True, 0, decision("maybe", "x")])
 )
 
 

@@ -304,6 +304,11 @@ def test_a_uri_that_is_no_string_stays_as_it_is() -> None:
     assert back(a_call(), Era.modern, result) == result
 
 
+@pytest.mark.parametrize("raw", [b"{}", b'{"content":[{"type":"text","text":"uri"}]}', b'{"type":"resource', b"7"])
+def test_what_hands_out_nothing_has_no_links(raw: bytes) -> None:
+    assert linked_uris(raw) == []
+
+
 def test_content_that_is_no_list_stays_as_it_is() -> None:
     result = {"content": {"uri": "x"}, "contents": 7, "messages": [{"content": {"type": "text"}}, {"role": "uri"}]}
     assert back(a_call(), Era.modern, result) == result

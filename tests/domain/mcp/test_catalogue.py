@@ -76,7 +76,8 @@ def test_a_tool_with_invalid_header_annotations_is_refused() -> None:
     assert [param.token for param in items["good"].headers] == ["Region"]
     assert "bad" in refused[0]
     deep = b'{"name":"deep","inputSchema":{"x-mcp-header":' + b"[" * 900 + b"]" * 900 + b"}}"
-    assert read_items(TOOLS, [deep])[0] == {}
+    huge = b'{"name":"huge","inputSchema":{"x-mcp-header":"A","maximum":1e999}}'
+    assert read_items(TOOLS, [deep, huge])[0] == {}
 
 
 @given(objects(texts, st.sampled_from(["title", "é", "_meta", "x"])))
