@@ -14,7 +14,8 @@ from mcp_hangar.domain.errors import CallCancelled, CallTimeout
 from mcp_hangar.domain.mcp.envelope import Raw
 from mcp_hangar.domain.mcp.eras import LEGACY_VERSIONS, NEWEST_LEGACY, Era
 from mcp_hangar.domain.mcp.request import Request
-from mcp_hangar.server.mcp_methods import ask_session, client_name, known_in, take_response
+from mcp_hangar.server.asking import ask_session, take_response
+from mcp_hangar.server.mcp_methods import client_name, known_in
 from tests.inside import Inside, a_server, inside
 from tests.journeys.wire import LegacyWire, ModernWire, client, messages
 

@@ -251,6 +251,12 @@ class Catalogue:
                     "provider_protocol", provider=instance.provider.name, detail=f"{kind.method} never ends."
                 )
             seen.add(cursor)
+        else:
+            raise ProtocolError(
+                "provider_protocol",
+                provider=instance.provider.name,
+                detail=f"{kind.method} has over {MOST_PAGES} pages.",
+            )
         return raws, ttl
 
 

@@ -61,8 +61,15 @@ class TokenSource:
         if self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch(), name=f"oauth {self._provider}")
             self._fetching.add_done_callback(self._fetched)
-        # Whoever goes away while waiting must not take the others' token along.
-        return await asyncio.shield(self._fetching)
+        fetching = self._fetching
+        try:
+            # Whoever goes away while waiting must not take the others' token along.
+            return await asyncio.shield(fetching)
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if fetching.cancelled() and waiter is not None and not waiter.cancelling():
+                raise self._refused("Hangar closed the connection while it fetched a token.") from None
+            raise
 
     async def renew(self, refused: str) -> str:
         """A token other than the one that was refused, unless another caller has fetched it already."""

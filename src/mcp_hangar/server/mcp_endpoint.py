@@ -9,8 +9,7 @@ a legacy one has not, and may fetch what it missed with `Last-Event-ID`.
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from time import monotonic
 from typing import Any, Final
 
@@ -23,13 +22,12 @@ from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import ANONYMOUS, Caller, CallerType
 from mcp_hangar.domain.errors import CallCancelled, HangarError, RequestError
 from mcp_hangar.domain.mcp import envelope
-from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
+from mcp_hangar.domain.mcp.envelope import Json, Raw
 from mcp_hangar.domain.mcp.eras import (
     BATCHING_VERSION,
     CLIENT_CAPABILITIES,
     CLIENT_INFO,
     HANGAR_SESSION,
-    LEGACY_VERSIONS,
     LOG_LEVEL,
     MODERN_VERSION,
     MODERN_VERSIONS,
@@ -37,166 +35,19 @@ from mcp_hangar.domain.mcp.eras import (
     PROTOCOL_VERSION,
     Era,
 )
-from mcp_hangar.domain.mcp.headers import decode_value
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
+from mcp_hangar.server.asgi import App, Receive, Scope, Send, accept
+from mcp_hangar.server.asking import cancel, take_response
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.errors import defect, error_member, http_status, tool_refusal, upstream_status
-from mcp_hangar.server.mcp_methods import (
-    LEGACY_CALLS,
-    MODERN_CALLS,
-    Methods,
-    ask_session,
-    cancel,
-    known_in,
-    take_response,
-)
+from mcp_hangar.server.http_channel import JSON, RESUMABLE, RETRY_MS, STREAM_HEADERS, BatchPart, Farewell, HttpChannel
+from mcp_hangar.server.http_head import Head, Heads
+from mcp_hangar.server.mcp_methods import LEGACY_CALLS, MODERN_CALLS, Methods, known_in
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_JSON: Final = (b"content-type", b"application/json")
-_STREAM_HEADERS: Final = [
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
 KEEPALIVE: Final = 12.0
 """Seconds of silence on an open stream before a comment is sent."""
-_MOST_HEADS: Final = 1_024
-_MOST_HEAD: Final = 2_048
-"""Bytes of header values; a longer head is read anew each time."""
 _MOST_CLIENTS: Final = 64
-_RETRY_MS: Final = 1_000
-_RESUMABLE: Final = "2025-11-25"
 TOKEN_CALLER: Final = Caller(id="token", type=CallerType.token)
-
-
-class Head(msgspec.Struct):
-    """What the header lines of a request say."""
-
-    fields: dict[bytes, bytes]
-    error: RequestError | None = None
-    """Why nothing with this head is let in."""
-    refused: RequestError | None = None
-    """Why no POST with this head is."""
-    modern: bool = False
-    version: str = ""
-    method: str = ""
-    name: str = ""
-    named: bool = False
-    trace: str = ""
-
-
-class HttpChannel(msgspec.Struct, eq=False):
-    """The way back over one POST: nothing is sent until something must be said before the answer."""
-
-    _send: Send
-    _session: ClientSession | None = None
-    ear: Ear | None = None
-    stream: EventStream | None = None
-    spoken: bool = False
-
-    async def begin(self) -> None:
-        """Turn the answer into an event stream."""
-        if self.spoken:
-            return
-        self.spoken = True
-        headers = _STREAM_HEADERS
-        if self._session is not None:
-            headers = [*headers, (b"mcp-session-id", self._session.id.encode())]
-            if self._session.version >= _RESUMABLE:
-                self.stream = self._session.open_stream()
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        if self.stream is not None:
-            await self._write(b"id: %b\nretry: %d\ndata: \n\n" % (self.stream.event_id(0).encode(), _RETRY_MS))
-
-    async def notify(self, message: bytes) -> None:
-        await self.begin()
-        await self._event(message)
-
-    async def _event(self, message: bytes, more: bool = True) -> None:
-        head = b""
-        if self.stream is not None:
-            head = b"id: %b\n" % self.stream.append(message).encode()
-        await self._write(b"%bevent: message\ndata: %b\n\n" % (head, message), more)
-
-    async def _write(self, data: bytes, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-
-    async def keep_alive(self) -> None:
-        await self.begin()
-        await self._write(b":\r\n\r\n")
-
-    async def ask(self, method: str, params: Json, seconds: float) -> Message:
-        if self._session is None:
-            raise RequestError("question_refused", method=method, detail="this client cannot be asked")
-        return await ask_session(self._session, method, params, seconds, self.notify)
-
-    async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
-        """The answer; the last thing said."""
-        if self.spoken:
-            await self._event(message, more=False)
-            if self.stream is not None:
-                self.stream.finish()
-            return
-        headers = [_JSON, (b"content-length", b"%d" % len(message))]
-        if status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        if status == 405:
-            headers.append((b"allow", b"POST"))
-        retry = error.facts.get("retry_after") if error is not None else None
-        if isinstance(retry, (int, float)):
-            headers.append((b"retry-after", b"%d" % max(1, round(retry))))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": message})
-
-    async def forget(self) -> None:
-        """The client took its request back and expects no answer; HTTP wants one, so: a stream that says nothing."""
-        if not self.spoken:
-            self.spoken = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
-        elif self.stream is not None and self._session is not None:
-            self.stream.finish()
-            self._session.streams.pop(self.stream.name, None)  # nobody needs to come back for it
-        await self._write(b"", more=False)
-
-
-class Farewell(msgspec.Struct, eq=False):
-    """What is to be done when a connection is lost."""
-
-    _forget: Callable[[str], None]
-    _conversation: str
-
-    def cancel(self, detail: str) -> None:
-        self._forget(self._conversation)
-
-
-class BatchPart(msgspec.Struct, eq=False):
-    """The way back for one request of a batch: what is said before the answer goes to the common stream."""
-
-    _outer: HttpChannel
-    request: Request | None
-    ear: Ear | None = None
-    message: bytes = b""
-    """Its answer."""
-    spoken: bool = False
-
-    async def notify(self, message: bytes) -> None:
-        await self._outer.notify(message)
-
-    async def ask(self, method: str, params: Json, seconds: float) -> Message:
-        return await self._outer.ask(method, params, seconds)
-
-    async def keep_alive(self) -> None:
-        await self._outer.keep_alive()
-
-    async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
-        self.message = message
-
-    async def forget(self) -> None:
-        """Taken back: the batch is answered without it."""
 
 
 class McpEndpoint:
@@ -214,11 +65,11 @@ class McpEndpoint:
         batch: int,
         other: App,
     ) -> None:
-        self._methods, self._proxy, self._sessions, self._doors = methods, methods.proxy, sessions, doors
-        self._token, self._body_bytes, self._depth, self._batch_limit = token.encode(), body_bytes, depth, batch
+        self._methods, self._proxy, self._sessions = methods, methods.proxy, sessions
+        self._body_bytes, self._depth, self._batch_limit = body_bytes, depth, batch
         self._caller = TOKEN_CALLER if token else ANONYMOUS
         self._other = other
-        self._heads: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
+        self._heads = Heads(doors, token=token, body_bytes=body_bytes)
         self.open_channels: dict[HttpChannel | BatchPart, float] = {}
         self._commenting: dict[HttpChannel | BatchPart, asyncio.Task[None]] = {}
 
@@ -233,7 +84,7 @@ class McpEndpoint:
         channel: HttpChannel | None = None
         try:
             lines = scope["headers"]
-            head = self._heads.get(tuple(lines)) or self._read_head(scope)
+            head = self._heads.known.get(tuple(lines)) or self._heads.read(scope)
             if head.error is not None:
                 raise head.error
             if provider and provider not in self._proxy.fleet.providers:
@@ -242,7 +93,7 @@ class McpEndpoint:
                 await self._get_or_delete(scope, send, head)
                 return
             if head.refused is not None:
-                raise head.refused
+                raise head.refused.with_traceback(None)  # it is kept: it must not gather frames
             message = await receive()
             body = message.get("body", b"")
             if message.get("more_body") or len(body) > self._body_bytes:
@@ -265,7 +116,7 @@ class McpEndpoint:
                 or not request.id
             ):
                 self._disagree(request, head)
-                await _accept(send)
+                await accept(send)
                 return
             client = state["clients"].get(
                 (bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider)
@@ -290,7 +141,7 @@ class McpEndpoint:
                 await self._finish(request, channel, answer, era)
                 return
             text = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request.id, answer.result)
-            headers = [_JSON, (b"content-length", b"%d" % len(text))]
+            headers = [JSON, (b"content-length", b"%d" % len(text))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": text})
         except HangarError as error:
@@ -314,47 +165,6 @@ class McpEndpoint:
             await channel.finish(envelope.result(id, refusal), 200)
             return
         await channel.finish(envelope.error(id, error_member(error, era)), http_status(error, era), error)
-
-    # -- heads
-
-    def _read_head(self, scope: Scope) -> Head:
-        """What a request's header lines say; kept by their exact bytes, since clients repeat themselves."""
-        lines = scope["headers"]
-        fields = dict(lines)
-        head = Head(fields=fields)
-        try:
-            self._doors.check(scope, fields)
-            if self._token:
-                self._authenticate(fields)
-        except RequestError as error:
-            head.error = error
-            return head
-        if not fields.get(b"content-type", b"").lower().startswith(b"application/json"):
-            head.refused = RequestError("unsupported_media_type")
-        accept = fields.get(b"accept", b"")
-        if b"*/*" not in accept and (b"application/json" not in accept or b"text/event-stream" not in accept):
-            head.refused = RequestError("not_acceptable", needed="application/json and text/event-stream")
-        length = fields.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > 15 or int(length) > self._body_bytes:
-            head.refused = RequestError("body_too_large", limit=self._body_bytes)
-        head.version = fields.get(b"mcp-protocol-version", b"").decode("latin-1").strip()
-        head.modern = bool(head.version) and head.version not in LEGACY_VERSIONS
-        head.method = fields.get(b"mcp-method", b"").decode("latin-1").strip()
-        head.named = b"mcp-name" in fields
-        head.name = decode_value(fields.get(b"mcp-name", b"").decode("latin-1").strip()) or ""
-        head.trace = fields.get(b"traceparent", b"").decode("latin-1")
-        size = sum(map(len, fields.values()))
-        if size <= _MOST_HEAD and b"traceparent" not in fields:
-            if len(self._heads) >= _MOST_HEADS:
-                self._heads.clear()
-            self._heads[tuple(lines)] = head
-        return head
-
-    def _authenticate(self, headers: dict[bytes, bytes]) -> None:
-        given = headers.get(b"authorization", b"")
-        kind, _, token = given.partition(b" ")
-        if kind.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
-            raise RequestError("unauthorized", token="the agent token (server.token)")
 
     async def _rest(self, message: MutableMapping[str, Any], receive: Receive) -> bytes:
         """A body that came in pieces, or one that is too large."""
@@ -434,7 +244,7 @@ class McpEndpoint:
             return
         if not request.id or not request.method:
             await self._one_way(request, session)
-            await _accept(send)
+            await accept(send)
             return
         await self._ask(request, session, head.trace, HttpChannel(send, session, self._methods.ear(session)))
 
@@ -499,7 +309,7 @@ class McpEndpoint:
         outer = HttpChannel(send, session, self._methods.ear(session))
         parts = [part for raw in raws if (part := await self._part(bytes(raw), session, outer)) is not None]
         if not parts:
-            await _accept(send)
+            await accept(send)
             return
         async with asyncio.TaskGroup() as group:
             for part in parts:
@@ -528,7 +338,7 @@ class McpEndpoint:
     async def _initialize(self, request: Request, provider: str, send: Send) -> None:
         session, result = await self._methods.initialize(request, self._caller, provider, _tell)
         message = envelope.result(request.id, result)
-        headers = [_JSON, (b"content-length", b"%d" % len(message)), (b"mcp-session-id", session.id.encode())]
+        headers = [JSON, (b"content-length", b"%d" % len(message)), (b"mcp-session-id", session.id.encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": message})
 
@@ -550,7 +360,7 @@ class McpEndpoint:
             raise RequestError("unknown_session")
         if scope["method"] == "DELETE":
             self._sessions.close(session)
-            await _accept(send, 200)
+            await accept(send, 200)
             return
         if b"text/event-stream" not in headers.get(b"accept", b"") and b"*/*" not in headers.get(b"accept", b""):
             raise RequestError("not_acceptable", needed="text/event-stream")
@@ -566,7 +376,7 @@ class McpEndpoint:
             {
                 "type": "http.response.start",
                 "status": 200,
-                "headers": [*_STREAM_HEADERS, (b"mcp-session-id", session.id.encode())],
+                "headers": [*STREAM_HEADERS, (b"mcp-session-id", session.id.encode())],
             }
         )
         alone = stream is session.standalone
@@ -579,8 +389,8 @@ class McpEndpoint:
         reader = asyncio.current_task()
         leaving[reader] = None
         try:
-            if session.version >= _RESUMABLE:
-                await channel._write(b"id: %b\nretry: %d\ndata: \n\n" % (stream.event_id(after).encode(), _RETRY_MS))
+            if session.version >= RESUMABLE:
+                await channel._write(b"id: %b\nretry: %d\ndata: \n\n" % (stream.event_id(after).encode(), RETRY_MS))
             async for id, message in stream.follow(after):
                 await channel._write(b"id: %b\nevent: message\ndata: %b\n\n" % (id.encode(), message))
         except asyncio.CancelledError:
@@ -644,8 +454,3 @@ _MODERN_JSON: Final = Raw(envelope.encode(MODERN_VERSION))
 
 def _tell(session: ClientSession, message: bytes) -> None:
     session.standalone.append(message)
-
-
-async def _accept(send: Send, status: int = 202) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
-    await send({"type": "http.response.body", "body": b""})

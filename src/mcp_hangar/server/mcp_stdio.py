@@ -23,16 +23,9 @@ from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message
 from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, MODERN_VERSIONS, PROTOCOL_VERSION, Era
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
+from mcp_hangar.server.asking import ask_session, cancel, take_response
 from mcp_hangar.server.errors import defect, error_member, tool_refusal
-from mcp_hangar.server.mcp_methods import (
-    LEGACY_CALLS,
-    MODERN_CALLS,
-    Methods,
-    ask_session,
-    cancel,
-    known_in,
-    take_response,
-)
+from mcp_hangar.server.mcp_methods import LEGACY_CALLS, MODERN_CALLS, Methods, known_in
 
 log = structlog.get_logger(__name__)
 

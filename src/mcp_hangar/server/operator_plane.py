@@ -20,10 +20,10 @@ from mcp_hangar.domain.mcp.request import Request
 from mcp_hangar.domain.policy import decide
 from mcp_hangar.domain.provider import Provider
 from mcp_hangar.server.api.app import build_api
+from mcp_hangar.server.asgi import App, Receive, Scope, Send
 from mcp_hangar.server.bootstrap.wiring import House
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.hangar_tools import SilentChannel
-from mcp_hangar.server.mcp_endpoint import App, Receive, Scope, Send
 
 OPERATOR = Caller(id="operator", type=CallerType.operator)
 

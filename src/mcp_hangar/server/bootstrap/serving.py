@@ -19,13 +19,14 @@ from mcp_hangar.application.ports.subscriber import Subscriber
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 from mcp_hangar.infrastructure.run_directory import RunDirectory
 from mcp_hangar.infrastructure.state_file import StateFile
+from mcp_hangar.server.asgi import App
 from mcp_hangar.server.bootstrap.background import HELD_EVERY, KEEPALIVE_EVERY, every, loops
 from mcp_hangar.server.bootstrap.wiring import House
 from mcp_hangar.server.config import Settings
 from mcp_hangar.server.config_values import parse_address
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.listener import HangarProtocol, HangarServer, bind, bind_unix, make_server
-from mcp_hangar.server.mcp_endpoint import App, McpEndpoint
+from mcp_hangar.server.mcp_endpoint import McpEndpoint
 from mcp_hangar.server.operator_plane import OperatorPlane, rest
 
 log = structlog.get_logger(__name__)
