@@ -19,7 +19,7 @@ import msgspec
 
 from mcp_hangar.domain import errors, events
 from mcp_hangar.server.config import json_schema
-from mcp_hangar.server.config_schema import LATER, MODES_LATER
+from mcp_hangar.server.config.schema import LATER, MODES_LATER
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WRITTEN_BY: Final = "<!-- Written by scripts/generate_reference.py; change the code instead. -->"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mcp_hangar.application.fleet import Fleet
-from mcp_hangar.application.proxy import Flight
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.domain.call import ANONYMOUS, Call, Capabilities, Session
 from mcp_hangar.domain.errors import HangarError
 from mcp_hangar.domain.mcp.envelope import Raw

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_hangar.application.proxy import Flight
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import ANONYMOUS, Call, Capabilities, Session
 from mcp_hangar.domain.errors import HangarError, SessionExpired

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from mcp_hangar.domain.errors import CODES
 from mcp_hangar.domain.events import AnyEvent
 from mcp_hangar.server.config import Settings, json_schema, load
-from mcp_hangar.server.config_schema import known_keys, section_at
+from mcp_hangar.server.config.schema import known_keys, section_at
 from scripts import generate_reference
-from tests.server.bad_configs import BAD
+from tests.server.config.bad_configs import BAD
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "docs" / "reference" / "hangar.yaml"

@@ -16,7 +16,7 @@ from mcp_hangar.domain.errors import HangarError, ProtocolError, TransportError,
 from mcp_hangar.infrastructure.transports import http1
 from mcp_hangar.infrastructure.transports.dial import parse_endpoint
 from mcp_hangar.infrastructure.transports.http1 import Channel, HttpClient, Inflate, decoded
-from tests.infrastructure.wire import PATIENCE, Peer, Wire, serving, until
+from tests.infrastructure.wire import PATIENCE, Handler, Peer, Wire, serving, until
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def get(client: HttpClient, limit: int = LIMIT, *, again: bool = False) ->
         return await client.ask(client.head("GET", "/x").encode() + b"\r\n", limit, None, again=again)
 
 
-def replies(*answers: bytes) -> object:
+def replies(*answers: bytes) -> Handler:
     """A handler that gives each request of a connection the next answer."""
 
     async def handler(peer: Peer) -> None:
@@ -120,7 +120,7 @@ def _channel_without_network(client: HttpClient) -> Channel:
 )
 async def test_bytes_after_a_response_cost_the_socket_but_not_the_response(after: bytes) -> None:
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
-    async with serving(replies(good + after, good)) as wire, client_of(wire) as client:  # type: ignore[arg-type]
+    async with serving(replies(good + after, good)) as wire, client_of(wire) as client:
         assert (await get(client))[2] == b"good"
         assert (await get(client))[2] == b"good"
         assert wire.connections == 2
@@ -179,7 +179,7 @@ async def test_a_socket_whose_close_was_not_yet_noticed_is_skipped_before_writin
 
 async def test_a_socket_idle_for_longer_than_the_server_keeps_it_is_not_used_again() -> None:
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nKeep-Alive: timeout=5, max=9\r\n\r\n{}"
-    async with serving(replies(good, good)) as wire, client_of(wire) as client:  # type: ignore[arg-type]
+    async with serving(replies(good, good)) as wire, client_of(wire) as client:
         await get(client)
         client.idle[0].since -= 3.9
         await get(client)
@@ -258,7 +258,7 @@ async def test_a_body_that_ends_with_the_connection_is_read_to_its_end() -> None
     ],
 )
 async def test_what_is_not_http_is_a_protocol_error_and_costs_the_socket(answer: bytes) -> None:
-    async with serving(replies(answer)) as wire, client_of(wire) as client:  # type: ignore[arg-type]
+    async with serving(replies(answer)) as wire, client_of(wire) as client:
         with pytest.raises(ProtocolError):
             await get(client)
         assert not client.idle
@@ -294,7 +294,7 @@ async def test_a_reply_of_100_mb_is_refused_while_memory_stays_bounded(chunked: 
 
 async def test_a_body_of_tiny_chunks_is_put_together() -> None:
     body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
-    async with serving(replies(body)) as wire, client_of(wire) as client:  # type: ignore[arg-type]
+    async with serving(replies(body)) as wire, client_of(wire) as client:
         assert (await get(client))[2] == b"x" * 20_000
 
 

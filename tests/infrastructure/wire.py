@@ -25,7 +25,8 @@ class Request:
 class Peer:
     """The server's end of one connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[Request]) -> None:
+        self._seen = seen
         self.reader = reader
         self.writer = writer
         self.pending: list[Request] = []
@@ -42,7 +43,8 @@ class Peer:
             assert name.lower() not in fields, f"{name} was sent twice"
             fields[name.lower()] = value.strip()
         body = await self.reader.readexactly(int(fields.get("content-length", "0")))
-        return Request(method, target, fields, body, head)
+        self._seen.append(Request(method, target, fields, body, head))
+        return self._seen[-1]
 
     def say(self, data: bytes) -> None:
         self.writer.write(data)
@@ -113,17 +115,8 @@ async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncI
         tasks.add(task)
         wire.connections += 1
         wire.open += 1
-        peer = Peer(reader, writer)
-        asked = peer.request
-
-        async def recorded() -> Request:
-            request = await asked()
-            wire.requests.append(request)
-            return request
-
-        peer.request = recorded  # type: ignore[method-assign]
         try:
-            await handler(peer)
+            await handler(Peer(reader, writer, wire.requests))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         except asyncio.CancelledError:

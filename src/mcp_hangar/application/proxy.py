@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final
 
 import msgspec
 import structlog
@@ -18,13 +18,13 @@ import structlog
 from mcp_hangar.application.catalogue import Catalogue, ask
 from mcp_hangar.application.event_log import EventLog
 from mcp_hangar.application.fleet import Fleet
+from mcp_hangar.application.flight import Answer, Flight, Own
 from mcp_hangar.application.ids import ids, new_call_id
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
-from mcp_hangar.application.ports.connection import Exchange, Outgoing
+from mcp_hangar.application.ports.connection import Outgoing
 from mcp_hangar.application.questions import MOST_ROUNDS, Parked, Questions
 from mcp_hangar.application.recording import admitted, denied, failed, refused_upstream
 from mcp_hangar.application.seal import Seal
-from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import Call
 from mcp_hangar.domain.contracts.policy import PolicyDecision
 from mcp_hangar.domain.errors import (
@@ -48,88 +48,10 @@ from mcp_hangar.domain.policy import decide, glob_matcher
 from mcp_hangar.domain.provider import Limits, Mode, Provider, Sharing, SubprocessLaunch
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 _TOOLS: Final = TOOLS.method
 _SUBSCRIBING: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 _MOST_MET: Final = 10_000
-
-
-class Channel(Protocol):
-    """The way back to whoever made the call, while it is under way. Given by the door."""
-
-    ear: Ear | None
-    """Where updates of subscribed resources go."""
-
-    async def notify(self, message: bytes) -> None:
-        """Relay a notification. Waits while the client reads slowly; never raises because it has gone."""
-
-    async def ask(self, method: str, params: Json, seconds: float) -> Message:
-        """Legacy clients only: put a provider's question to the client and wait for its response."""
-
-
-class Answer(msgspec.Struct):
-    """How a call ended: a result, or the provider's own JSON-RPC error. Bytes, ready to be spliced."""
-
-    result: Json = b""
-    error: Json = b""
-    outcome: str = "ok"
-
-
-Own = Callable[[Call, "Flight"], Awaitable[Answer]]
-
-
-class Flight(msgspec.Struct, eq=False):
-    """A call on its way, for those who may end it: a client that leaves or cancels, the deadline, the operator."""
-
-    call: Call
-    channel: Channel
-    number: int = 0
-    deadline: float = 0.0
-    exchange: Exchange | None = None
-    instance: Instance | None = None
-    error: HangarError | None = None
-    """Why it was ended from outside; the first reason stands."""
-    unwanted: bool = False
-    """The client took the request back, and expects no answer."""
-    waiting: asyncio.Future[Any] | None = None
-    """What it waits for beside its exchange: a start, answers to questions, Hangar's own tools."""
-    tasks: set[asyncio.Task[None]] | None = None
-    """Questions under way to a legacy client."""
-    unread: asyncio.Task[Message] | None = None
-    """The next message of the provider, where somebody waited for it and had to leave."""
-
-    def fail(self, error: HangarError) -> None:
-        """End the call: its coroutine raises `error`. Harmless when it is over."""
-        self.error = self.error or error
-        if self.exchange is not None:
-            self.exchange.fail(self.error)
-        if self.waiting is not None:
-            self.waiting.cancel()
-
-    async def wait(self, work: Awaitable[T]) -> T:
-        """Wait for something that is no exchange, so that `fail` ends that too."""
-        waiting: asyncio.Future[T] = asyncio.ensure_future(work)
-        self.waiting = waiting
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            if self.error is not None:
-                raise self.error from None
-            raise
-        finally:
-            self.waiting = None
-
-    def let_go(self) -> None:
-        """The call is over: questions still open are not, and nobody reads on."""
-        for task in list(self.tasks or ()):
-            task.cancel()
-        if self.unread is not None:
-            self.unread.cancel()
-            self.unread = None
-
-    def cancel(self, detail: str) -> None:
-        self.fail(CallCancelled("cancelled", detail=detail))
 
 
 class Way:

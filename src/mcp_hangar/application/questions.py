@@ -14,11 +14,12 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
 from mcp_hangar.application.event_log import EventLog
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.ids import new_call_id
 from mcp_hangar.application.instances import Instance
 from mcp_hangar.application.ports.connection import Exchange
@@ -31,9 +32,6 @@ from mcp_hangar.domain.mcp import bridge, envelope
 from mcp_hangar.domain.mcp.bridge import QUESTIONS
 from mcp_hangar.domain.mcp.envelope import Json, Message, Raw
 from mcp_hangar.domain.mcp.eras import Era
-
-if TYPE_CHECKING:
-    from mcp_hangar.application.proxy import Flight
 
 log = structlog.get_logger(__name__)
 

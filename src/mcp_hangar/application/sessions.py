@@ -13,14 +13,12 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.domain.call import Caller, Capabilities, Session
 from mcp_hangar.domain.errors import Denied, RequestError
 from mcp_hangar.domain.mcp.envelope import Json, Message
-
-if TYPE_CHECKING:
-    from mcp_hangar.application.proxy import Flight
 
 _KEPT_BYTES: Final = 1024 * 1024
 _FINISHED_KEPT: Final = 16

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from mcp_hangar.application.batch import run_batch
+from mcp_hangar.application.flight import Answer, Flight, Own
 from mcp_hangar.application.instances import Instances
 from mcp_hangar.application.listing import Client, Listing
-from mcp_hangar.application.proxy import Answer, Flight, Own, Proxy
+from mcp_hangar.application.proxy import Proxy
 from mcp_hangar.application.subscriptions import Ear
 from mcp_hangar.domain.call import NO_CAPABILITIES, Call
 from mcp_hangar.domain.errors import CallTimeout, HangarError, RequestError

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
+from mcp_hangar.application.flight import Answer, Flight
 from mcp_hangar.application.listing import Client
-from mcp_hangar.application.proxy import Answer, Flight
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import ANONYMOUS, Caller, CallerType

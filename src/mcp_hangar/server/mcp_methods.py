@@ -12,10 +12,11 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from mcp_hangar import __version__
+from mcp_hangar.application.flight import Answer, Channel, Flight
 from mcp_hangar.application.ids import RUN, calls
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
 from mcp_hangar.application.listing import Client, Listing, Page
-from mcp_hangar.application.proxy import Answer, Channel, Flight, Proxy
+from mcp_hangar.application.proxy import Proxy
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
 from mcp_hangar.application.subscriptions import MOST_RESOURCES, Ear, Subscriptions

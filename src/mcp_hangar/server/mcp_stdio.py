@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import structlog
 
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.listing import Client
-from mcp_hangar.application.proxy import Flight
 from mcp_hangar.application.sessions import ClientSession
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import Caller, CallerType

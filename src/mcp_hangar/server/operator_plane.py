@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from mcp_hangar import __version__
+from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.listing import Client, question
-from mcp_hangar.application.proxy import Flight
 from mcp_hangar.application.queries import Queries
 from mcp_hangar.domain.call import NO_CAPABILITIES, Caller, CallerType, Session
 from mcp_hangar.domain.errors import HangarError, ProtocolError, RequestError

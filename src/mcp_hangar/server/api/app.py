@@ -14,7 +14,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -29,6 +29,7 @@ from mcp_hangar.application.queries import Queries
 from mcp_hangar.domain.errors import Denied, HangarError, RequestError
 from mcp_hangar.domain.events import AuthFailed, Event, Severity
 from mcp_hangar.server.api import calls, events, providers, status
+from mcp_hangar.server.api.commands import Commands
 from mcp_hangar.server.api.documents import page
 from mcp_hangar.server.api.schemas import components
 
@@ -42,22 +43,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-class Commands(Protocol):
-    """What REST may change."""
-
-    async def start(self, provider: str) -> None:
-        """Lift an operator's hold."""
-
-    async def stop(self, provider: str) -> None:
-        """End it, and keep it stopped until it is started."""
-
-    async def invoke(self, provider: str, tool: str, arguments: bytes) -> dict[str, Any]:
-        """Call a tool on the one path: `call_id`, and `result` as the provider wrote it (`msgspec.Raw`).
-
-        Raises `HangarError`; its fact `call_id`, where there is one, is told too.
-        """
 
 
 def build_api(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
@@ -12,10 +12,8 @@ from mcp_hangar.application.queries import CallDetail, Queries
 from mcp_hangar.application.views import CallFilter, CallPage
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.mcp import envelope
+from mcp_hangar.server.api.commands import Commands
 from mcp_hangar.server.api.schemas import CallAnswer, answer, answers
-
-if TYPE_CHECKING:
-    from mcp_hangar.server.api.app import Commands
 
 DEPTH: Final = 64
 _SINCE: Final = r"^\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?Z?)?$"

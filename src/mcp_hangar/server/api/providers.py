@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from mcp_hangar.application.queries import ProviderRow, Queries, ToolList
+from mcp_hangar.server.api.commands import Commands
 from mcp_hangar.server.api.schemas import Logs, Providers, answer, answers
-
-if TYPE_CHECKING:
-    from mcp_hangar.server.api.app import Commands
 
 Name = Annotated[str, Path(max_length=64, description="A provider's name.")]
 

@@ -23,7 +23,7 @@ from mcp_hangar.server.asgi import App
 from mcp_hangar.server.bootstrap.background import HELD_EVERY, KEEPALIVE_EVERY, every, loops
 from mcp_hangar.server.bootstrap.wiring import House
 from mcp_hangar.server.config import Settings
-from mcp_hangar.server.config_values import parse_address
+from mcp_hangar.server.config.values import parse_address
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.listener import HangarProtocol, HangarServer, bind, bind_unix, make_server
 from mcp_hangar.server.mcp_endpoint import McpEndpoint

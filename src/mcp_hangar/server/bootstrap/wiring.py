@@ -17,12 +17,13 @@ from mcp_hangar.application.catalogue import Catalogue, CatalogueCache
 from mcp_hangar.application.event_codec import ArgumentsMode, Codec
 from mcp_hangar.application.event_log import EventLog, Overflow
 from mcp_hangar.application.fleet import Fleet
+from mcp_hangar.application.flight import Answer, Flight, Own
 from mcp_hangar.application.instances import Instance, Instances
 from mcp_hangar.application.listing import Listing
 from mcp_hangar.application.ports.launcher import Launcher
 from mcp_hangar.application.ports.subscriber import Subscriber
 from mcp_hangar.application.probing import Prober
-from mcp_hangar.application.proxy import OWN, Answer, Flight, Own, Proxy
+from mcp_hangar.application.proxy import OWN, Proxy
 from mcp_hangar.application.questions import Questions
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.sessions import ClientSession, Sessions

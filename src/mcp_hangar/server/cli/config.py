@@ -17,8 +17,8 @@ import typer
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 from mcp_hangar.server.config import Settings, find_config, json_schema, load
 from mcp_hangar.server.config import show as rendered
-from mcp_hangar.server.config_problems import excerpt
-from mcp_hangar.server.config_text import FILE_BYTES
+from mcp_hangar.server.config.problems import excerpt
+from mcp_hangar.server.config.text import FILE_BYTES
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 

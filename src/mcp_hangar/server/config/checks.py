@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from mcp_hangar.domain.provider import Limits
-from mcp_hangar.server.config_schema import (
+from mcp_hangar.server.config.glob_overlap import can_meet, is_covered
+from mcp_hangar.server.config.schema import (
     PROVIDER_NAME,
     REMOTE_KEYS,
     SUBPROCESS_KEYS,
     ConfigFile,
     ProviderSection,
 )
-from mcp_hangar.server.config_text import Document, KeyPath, shorten
-from mcp_hangar.server.config_values import is_loopback, parse_address
-from mcp_hangar.server.glob_overlap import can_meet, is_covered
+from mcp_hangar.server.config.text import Document, KeyPath, shorten
+from mcp_hangar.server.config.values import is_loopback, parse_address
 
 OWN_HEADERS: Final = frozenset({
     "host", "connection", "keep-alive", "transfer-encoding", "content-length", "content-type", "content-encoding",

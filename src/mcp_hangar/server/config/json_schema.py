@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_hangar.server.config_schema import (
+from mcp_hangar.server.config.schema import (
     PROVIDER_NAME,
     REMOTE_KEYS,
     SECRETS,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From hangar.yaml to the values that the house is built from: found, read, checked whole, then frozen.
 
-Text and places are `config_text.py`, what a key may say `config_schema.py`, what keys may say together
-`config_checks.py`. All problems come in one `ConfigError`, each with its place and a fix; a configuration is either
+Text and places are `text.py`, what a key may say `schema.py`, what keys may say together
+`checks.py`. All problems come in one `ConfigError`, each with its place and a fix; a configuration is either
 whole or not used.
 """
 
@@ -32,10 +32,10 @@ from mcp_hangar.domain.provider import (
     SubprocessLaunch,
     ToolRules,
 )
-from mcp_hangar.server.config_checks import check
-from mcp_hangar.server.config_json_schema import json_schema
-from mcp_hangar.server.config_problems import validated
-from mcp_hangar.server.config_schema import (
+from mcp_hangar.server.config.checks import check
+from mcp_hangar.server.config.json_schema import json_schema
+from mcp_hangar.server.config.problems import validated
+from mcp_hangar.server.config.schema import (
     REMOTE_KEYS,
     SUBPROCESS_KEYS,
     ConfigFile,
@@ -43,8 +43,8 @@ from mcp_hangar.server.config_schema import (
     Section,
     is_secret,
 )
-from mcp_hangar.server.config_text import MASK, Document, KeyPath, expand_home, read_document, read_text
-from mcp_hangar.server.config_values import parse_address, parse_key
+from mcp_hangar.server.config.text import MASK, Document, KeyPath, expand_home, read_document, read_text
+from mcp_hangar.server.config.values import parse_address, parse_key
 
 __all__ = [
     "AuditSettings", "EventSettings", "Expose", "ServerLimits", "ServerSettings", "Settings",

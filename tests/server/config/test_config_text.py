@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mcp_hangar.domain.errors import ConfigError
-from mcp_hangar.server.config_problems import excerpt
-from mcp_hangar.server.config_text import Document, Span, did_you_mean, read_document, resolve
+from mcp_hangar.server.config.problems import excerpt
+from mcp_hangar.server.config.text import Document, Span, did_you_mean, read_document, resolve
 
 
 def document(text: str, env: dict[str, str] | None = None) -> Document:

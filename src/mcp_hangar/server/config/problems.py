@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from mcp_hangar.domain.errors import ConfigError
-from mcp_hangar.server.config_schema import (
+from mcp_hangar.server.config.schema import (
     ELSEWHERE,
     MODES_LATER,
     ConfigFile,
@@ -20,7 +20,7 @@ from mcp_hangar.server.config_schema import (
     known_keys,
     section_at,
 )
-from mcp_hangar.server.config_text import MASK, Document, KeyPath, did_you_mean, read_document, shorten
+from mcp_hangar.server.config.text import MASK, Document, KeyPath, did_you_mean, read_document, shorten
 
 
 def validated(document: Document) -> ConfigFile:

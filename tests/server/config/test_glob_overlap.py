@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_hangar.server.glob_overlap import can_meet, is_covered
+from mcp_hangar.server.config.glob_overlap import can_meet, is_covered
 
 globs = st.text("ab*?", min_size=1, max_size=4)
 NAMES = ["".join(letters) for length in range(7) for letters in itertools.product("abz", repeat=length)]

@@ -3,7 +3,7 @@
 
 YAML's own constructors are not used. They drop the places, keep the last of two equal keys in silence, and know tags
 and aliases, which a configuration that decides who may do what is better without. What comes out here is only dicts
-with string keys, lists and scalars, bounded in size and depth; `config_schema.py` says what they may mean.
+with string keys, lists and scalars, bounded in size and depth; `schema.py` says what they may mean.
 """
 
 from __future__ import annotations

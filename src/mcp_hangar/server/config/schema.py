@@ -3,7 +3,7 @@
 
 The one place where a key is declared. Validation, the JSON Schema for editors, `docs/reference/config.md` and the check
 that `docs/reference/hangar.yaml` is complete all read these classes. The forms of single values are in
-`config_values.py`, what involves more than one key in `config_checks.py`; how keys become the values that the house is
+`values.py`, what involves more than one key in `checks.py`; how keys become the values that the house is
 built from is in `config.py`.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mcp_hangar.domain import provider as domain
-from mcp_hangar.server.config_text import KeyPath
-from mcp_hangar.server.config_values import (
+from mcp_hangar.server.config.text import KeyPath
+from mcp_hangar.server.config.values import (
     Address,
     AdminAddress,
     BackoffRange,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_hangar.domain.provider import Backoff
-from mcp_hangar.server import quantities as q
+from mcp_hangar.server.config import quantities as q
 
 
 @given(st.integers(0, int(q.LONGEST * 1000)))

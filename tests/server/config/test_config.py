@@ -30,7 +30,6 @@ from mcp_hangar.domain.provider import (
     SubprocessLaunch,
     ToolRules,
 )
-from mcp_hangar.server import quantities
 from mcp_hangar.server.config import (
     AuditSettings,
     EventSettings,
@@ -40,10 +39,11 @@ from mcp_hangar.server.config import (
     Settings,
     find_config,
     load,
+    quantities,
     show,
 )
-from mcp_hangar.server.config_schema import is_secret, known_keys, section_at
-from tests.server.bad_configs import BAD, LOCAL, REMOTE, Bad
+from mcp_hangar.server.config.schema import is_secret, known_keys, section_at
+from tests.server.config.bad_configs import BAD, LOCAL, REMOTE, Bad
 
 KEY = "00" * 31 + "ff"
 ENV = {"HOME": "/home/someone"}

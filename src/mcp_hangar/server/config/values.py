@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainVali
 from pydantic_core import PydanticCustomError
 
 from mcp_hangar.domain.provider import Backoff
-from mcp_hangar.server import quantities
-from mcp_hangar.server.config_text import Interpolated
+from mcp_hangar.server.config import quantities
+from mcp_hangar.server.config.text import Interpolated
 
 
 def refuse(what: str, fix: str) -> PydanticCustomError:
