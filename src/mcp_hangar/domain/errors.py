@@ -308,6 +308,13 @@ CODES: Final[dict[str, Code]] = {
         504,
     ),
     "cancelled": Code("The call was cancelled.", "{detail}", "Nothing to do, unless it was not meant.", CANCELLED, 499),
+    "question_timeout": Code(
+        "The client did not answer {method} within {seconds:g} s.",
+        "A provider waits for the answer; its call is held only for so long.",
+        "Repeat the call, and answer sooner.",
+        TIMEOUT,
+        504,
+    ),
     "question_refused": Code(
         "The provider's question ({method}) was refused: {detail}.",
         "A question goes only to a client that declared the capability and has the call open.",

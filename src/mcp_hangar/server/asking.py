@@ -41,7 +41,7 @@ async def ask_session(
         async with asyncio.timeout(seconds):
             return await response
     except TimeoutError:
-        raise CallTimeout("timeout", name=method, provider="the client", seconds=seconds) from None
+        raise CallTimeout("question_timeout", method=method, seconds=seconds) from None
     except asyncio.CancelledError:
         if response.cancelled():  # the session ended, not the task
             raise CallCancelled("cancelled", detail="The client's session is over.") from None
