@@ -151,6 +151,7 @@ class Channel(asyncio.Protocol):
             self.receiver = None
             receiver.answered(self._parser.get_status_code(), self, log[1])
             log.clear()
+            self._head = b""
             self.since = monotonic()
             self._idle.append(self)
         else:
@@ -159,6 +160,7 @@ class Channel(asyncio.Protocol):
     def _release(self) -> None:
         self._ttl = _idle_ttl(self.fields().get(b"keep-alive", b""))
         self._warm = True
+        self._head = b""
         self._log.clear()
         self.since = monotonic()
         self._idle.append(self)
@@ -204,6 +206,8 @@ class Channel(asyncio.Protocol):
         end = next((index for index, item in enumerate(log) if item is True or item is False), -1)
         if not self._status:
             self._status = self._parser.get_status_code()
+            # A stream may last; the piece of it that came with the head need not stay.
+            self._head = self._head[: self._head.find(b"\r\n\r\n") + 4]
             fields = self.fields()
             length = fields.get(b"content-length", b"")
             self._close_delimited = not length and b"transfer-encoding" not in fields
