@@ -15,7 +15,8 @@ from typing import Final
 
 from mcp_hangar.domain.errors import HangarError, ProtocolError, TransportError
 from mcp_hangar.infrastructure.transports.answers import is_stream
-from mcp_hangar.infrastructure.transports.http1 import Channel, HttpClient, Inflate
+from mcp_hangar.infrastructure.transports.http1 import Channel, HttpClient
+from mcp_hangar.infrastructure.transports.inflate import Inflate
 from mcp_hangar.infrastructure.transports.sse import EventReader, EventTooLarge, ServerSentEvent
 
 _LONGEST: Final = 30.0

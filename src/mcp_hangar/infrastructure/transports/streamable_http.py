@@ -41,7 +41,8 @@ from mcp_hangar.infrastructure.transports.answers import (
     refusal,
 )
 from mcp_hangar.infrastructure.transports.event_stream import EventStream, backoff
-from mcp_hangar.infrastructure.transports.http1 import FRESH, Channel, HttpClient, Inflate, Reply, decoded
+from mcp_hangar.infrastructure.transports.http1 import FRESH, Channel, HttpClient, Reply
+from mcp_hangar.infrastructure.transports.inflate import Inflate, decoded
 from mcp_hangar.infrastructure.transports.sse import EventReader, EventTooLarge, ServerSentEvent
 
 if TYPE_CHECKING:  # imported only where OAuth is configured
