@@ -47,6 +47,9 @@ class Peer:
         return self._seen[-1]
 
     def say(self, data: bytes) -> None:
+        """Raises `ConnectionResetError` when the client is gone: uvloop would say so with a bare `RuntimeError`."""
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
 
     def answer(self, body: bytes, status: str = "200 OK", kind: str = "application/json", more: str = "") -> None:
