@@ -103,6 +103,8 @@ class Authority:
             .not_valid_before(now - 10 * DAY)
             .not_valid_after(now - DAY if expired else now + DAY)
             .add_extension(x509.SubjectAlternativeName([about]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(_signed_by(key if alone else self.key), critical=False)
             .sign(key if alone else self.key, hashes.SHA256())
         )
         path = self.folder / f"{name.replace(':', '_')}-{expired}-{alone}.pem"
@@ -110,6 +112,24 @@ class Authority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path)
         return context
+
+
+# Python 3.13 and newer verify strictly (RFC 5280): whose key signed must be named, and that it may.
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+def _signed_by(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -133,6 +153,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
         .not_valid_after(now + 10 * DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(_SIGNS, critical=True)
         .sign(key, hashes.SHA256())
     )
     (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
