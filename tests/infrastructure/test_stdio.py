@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcp_hangar.application.ports.connection import Connection, Outgoing
@@ -150,6 +150,8 @@ async def test_a_message_may_be_split_at_every_byte() -> None:
 def test_messages_may_be_split_anywhere() -> None:
     @settings(max_examples=150, deadline=None)
     @given(st.lists(st.integers(0, len(WIRE)), max_size=40).map(sorted))
+    @example([WIRE.index(b"\n   "), WIRE.index(b"\n   ") + 1])  # a blank line on its own
+    @example([WIRE.index(b"   \n"), WIRE.index(b"   \n") + 4])
     def split(cuts: list[int]) -> None:
         async def run() -> None:
             async with Bytes() as wire:

@@ -273,7 +273,7 @@ class StdioConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         end = data.find(b"\n")
         if end == len(data) - 1 and end <= self.limit and not (self._held or self._skipping or self._rest):
-            if not self._ended:
+            if not self._ended and not data.isspace():  # a blank line that came alone is no message
                 self._take(data)
             return
         if self._ended:
