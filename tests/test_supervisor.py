@@ -281,9 +281,10 @@ def test_a_stopped_process_hears_sigterm_too(hangar: Hangar) -> None:
 
 
 def test_what_a_wrapper_left_behind_ends_with_it(hangar: Hangar) -> None:
-    kept = hangar.launch("/bin/sh", "-c", "sleep 1000 & echo $!; exit 7")
+    kept = hangar.launch("/bin/sh", "-c", "sleep 1000 & echo $!; read go; exit 7")
     kept.expect("started")
     left = hangar.hold(int(os.read(kept.stdout, 32)))
+    os.write(kept.stdin, b"go\n")
     assert kept.expect("exited") == {"exited": 7}
     kept.expect("gone")
     assert left.ended(0)

@@ -255,7 +255,7 @@ async def test_the_next_launch_starts_a_new_supervisor(launcher: SubprocessLaunc
 
 
 async def test_a_killed_keeper_is_a_dead_provider(launcher: SubprocessLauncher) -> None:
-    code = TELL + "child = os.fork()\nif child: tell([os.getpid(), os.getppid(), child])\nsys.stdin.read()"
+    code = TELL + "import time\nchild = os.fork()\nif child: tell([os.getpid(), os.getppid(), child])\ntime.sleep(1000)"
     connection = await launcher.launch(python(code), "orphan-1", "stdio")
     pid, keeper, child = await tell(connection)
     exchange = await connection.send(Outgoing(1, "m", request(1, "m", b"{}")))
