@@ -23,11 +23,11 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(SERVERS)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup lint format types contracts docs check wheels constraints clean
+.PHONY: help serve test setup lint format types contracts docs check bench-quick wheels constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 serve: $(RUNTIME) $(READY) $(DEMO) ## start Hangar on real servers (CONFIG=FILE for yours)
 	@exec $(BIN)/hangar serve --config $(CONFIG)
@@ -58,6 +58,9 @@ docs: $(DEV) $(READY) $(DEMO) ## generated references are current; snippets and 
 	$(BIN)/python -m scripts.check_docs
 
 check: lint types contracts docs test ## all of the above
+
+bench-quick: $(RUNTIME) ## what a call costs, against the yardstick: under a minute
+	$(BIN)/python -m benchmarks --quick
 
 wheels: $(DEV) ## build both distributions and try them in clean environments
 	$(BIN)/python -m scripts.smoke_wheels
