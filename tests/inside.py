@@ -282,7 +282,7 @@ async def inside(
             batch=limits.batch,
             other=OperatorPlane(house, doors, None),
         )
-        front = make_server(endpoint, limits.header_bytes)
+        front = make_server(endpoint, limits.header_bytes, endpoint)
         serving = asyncio.create_task(front.serve(sockets=[listener]), name="http")
         try:
             yield Inside(house, launcher, seen, endpoint, port)

@@ -7,7 +7,7 @@ import asyncio
 import re
 import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from mcp_hangar.server.bootstrap.background import loops
 from mcp_hangar.server.bootstrap.wiring import House
 from mcp_hangar.server.config import load
 from mcp_hangar.server.doors import Doors
+from mcp_hangar.server.listener import bind, make_server
 from mcp_hangar.server.mcp_endpoint import McpEndpoint
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +29,13 @@ MOST_FRAMES = 12
 """Of the call itself, from the door to its answer."""
 ATTEMPTS = 5
 """A socket that has rested for a moment is looked at before it is used again: the fewest frames count."""
-CALLBACKS = {"http1.Channel.data_received", "streamable_http.HttpExchange.answered"}
-"""What the event loop calls when the provider's answer arrives."""
+CALLBACKS = {
+    "listener.HangarProtocol.data_received",
+    "listener.HangarProtocol._answer",
+    "http1.Channel.data_received",
+    "streamable_http.HttpExchange.answered",
+}
+"""The connections' own: what the event loop calls when bytes arrive, and the one task of the agent's connection."""
 PAGE = Path(__file__).parents[2] / "docs/life-of-a-tool-call.md"
 SOURCE = str(Path(mcp_hangar.__file__).parent)
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
@@ -76,27 +82,31 @@ class Upstream:
         return {"resultType": "complete", "content": [{"type": "text", "text": "hi"}]}
 
 
-STATE: dict[str, Any] = {"leaving": {}, "clients": {}}
-"""Of one connection, as `server/listener.py` makes it."""
+def post(port: int, name: str) -> bytes:
+    """A modern `tools/call`, as an agent sends it over and over."""
+    params = {"name": name, "arguments": {"text": "hi"}, "_meta": META}
+    body = msgspec.json.encode({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    head = (
+        f"POST /mcp HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+        "accept: application/json, text/event-stream\r\nmcp-protocol-version: 2026-07-28\r\n"
+        f"mcp-method: tools/call\r\nmcp-name: {name}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
-def call_scope(name: str) -> MutableMapping[str, Any]:
-    headers = [
-        (b"host", b"127.0.0.1:8000"),
-        (b"content-type", b"application/json"),
-        (b"accept", b"application/json, text/event-stream"),
-        (b"mcp-protocol-version", b"2026-07-28"),
-        (b"mcp-method", b"tools/call"),
-        (b"mcp-name", name.encode()),
-    ]
-    return {
-        "type": "http",
-        "method": "POST",
-        "path": "/mcp",
-        "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "state": STATE,
-    }
+class Agent:
+    """A connection to the door."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        self._reader, self._writer, self._port = reader, writer, port
+
+    async def call(self, name: str) -> dict[str, Any]:
+        self._writer.write(post(self._port, name))
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK"), head
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        answer: dict[str, Any] = msgspec.json.decode(await self._reader.readexactly(length))
+        return answer
 
 
 class Frames:
@@ -127,7 +137,9 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
     )
     house = House(load(config, {}), environment={}, hash_key=b"k" * 32, state=None, subscribers=[])
     running = list(loops(house))
-    doors = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=())
+    listener = bind("127.0.0.1", 0)
+    door = listener.getsockname()[1]
+    doors = Doors(host="127.0.0.1", port=door, allowed_hosts=(), allowed_origins=())
 
     async def nothing(*_: object) -> None:
         raise AssertionError("not MCP")
@@ -142,30 +154,18 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
         batch=50,
         other=nothing,
     )
-    body = msgspec.json.encode(
-        {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {"name": "up__echo", "arguments": {"text": "hi"}, "_meta": META},
-        }
-    )
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
+    front = make_server(endpoint, 32768, endpoint)
+    serving = asyncio.create_task(front.serve(sockets=[listener]), name="http")
+    reader, writer = await asyncio.open_connection("127.0.0.1", door)
+    agent = Agent(reader, writer, door)
     try:
         for _ in range(3):
-            await endpoint(call_scope("up__echo"), receive, send)
-        assert msgspec.json.decode(sent[-1]["body"])["result"]["content"][0]["text"] == "hi"
+            answer = await agent.call("up__echo")
+            assert answer["result"]["content"][0]["text"] == "hi"
         for task in running:  # the record is drained beside the calls, not by them
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        await endpoint(call_scope("up__echo"), receive, send)
+        await agent.call("up__echo")
         before = len(upstream.requests)
         tasks, locks = count(monkeypatch, asyncio.get_running_loop())
         threads = threading.active_count()
@@ -174,7 +174,7 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
             frames = Frames()
             sys.setprofile(frames)
             try:
-                await endpoint(call_scope("up__echo"), receive, send)
+                await agent.call("up__echo")
             finally:
                 sys.setprofile(None)
             seen.append([name for name in frames.names if name not in CALLBACKS])
@@ -188,6 +188,9 @@ async def test_a_warm_call_takes_few_frames_and_no_task_thread_or_lock(
         for task in running:
             task.cancel()
         await house.stop(1)
+        writer.close()
+        front.should_exit = True
+        await serving
         server.close()
 
 

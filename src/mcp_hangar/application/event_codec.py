@@ -11,13 +11,13 @@ import enum
 import hashlib
 import random
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 
-from mcp_hangar.domain.events import AnyEvent, Event
+from mcp_hangar.domain.events import AnyEvent, Event, Severity
 from mcp_hangar.domain.redaction import WINDOW, escape_controls, redact_json
 
 
@@ -50,34 +50,26 @@ _TYPES: Final[dict[str, type[Event]]] = {cls.__struct_config__.tag: cls for cls 
 
 
 class _Form(NamedTuple):
-    """How events of one type are written: a struct with the envelope first, filled by position and encoded in C."""
+    """How events of one type are written: msgspec encodes the event itself, with all that is at its default left out;
+    its beginning (tag and `at`) is replaced by the head of the envelope."""
 
-    wire: type[msgspec.Struct]
     tag: str
-    body: Callable[[Event], tuple[Any, ...]]
-    """The fields after the envelope's head; those at their default are left out of the record."""
+    head: bytes
+    """The envelope up to the value of `version`."""
+    skip: int
+    """Bytes of an encoded event before the value of `at`."""
     has_arguments: bool
 
 
 def _form(cls: type[Event]) -> _Form:
-    fields = [field for field in msgspec.structs.fields(cls) if field.name not in ("at", "version", "severity")]
-    body = [field for field in fields if field.name != "arguments"]
     tag = str(cls.__struct_config__.tag)
-    wire = msgspec.defstruct(
-        cls.__name__,
-        [("version", int), ("id", str), ("epoch", str), ("seq", int), ("at", str), ("severity", str)]
-        + [(field.name, Any, msgspec.UNSET if field.default is msgspec.NODEFAULT else field.default) for field in body]
-        + [(name, Any, "") for name in ("arguments_hash", "arguments_preview", "arguments")],
-        tag=tag,
-        tag_field="type",
-        omit_defaults=True,
-    )
-    getter = attrgetter(*(field.name for field in body))
-    return _Form(wire, tag, getter, len(body) < len(fields))
+    type_ = b'{"type":"%b",' % tag.encode()
+    return _Form(tag, type_ + b'"version":', len(type_) + len('"at":'), "arguments" in cls.__struct_fields__)
 
 
 _FORMS: Final = {cls: _form(cls) for cls in _TYPES.values()}
 _encode: Final = msgspec.json.Encoder().encode
+_NOTHING: Final = b""
 
 
 class Codec:
@@ -98,8 +90,8 @@ class Codec:
         key = hash_key if len(hash_key) <= 64 else hashlib.blake2b(hash_key).digest()
         self._keyed = hashlib.blake2b(key=key, digest_size=32)
         self._entropy = entropy or random.Random().getrandbits
-        self._second = 0
-        self._second_text = "1970-01-01T00:00:00."
+        self._second = self._millis = -1
+        self._second_text = self._before = self._behind = b""
 
     def hasher(self) -> hashlib.blake2b:
         """For arguments so large that whoever hashes them wants to pause between pieces."""
@@ -108,46 +100,77 @@ class Codec:
     def encode(self, event: Event, seq: int, arguments_hash: str = "") -> Record:
         """`arguments_hash`: the hex digest of `hasher()`, where it was already made."""
         form = _FORMS[type(event)]
-        micros = int(event.at * 1e6 + 0.5)
-        identity = _uuid7(micros // 1000, seq, self._entropy(62))
-        head = (event.version, identity, self.epoch, seq, self._time(micros), event.severity)
-        values = head + form.body(event)
-        room = _LONG_LINE
-        if form.has_arguments and self.mode is not ArgumentsMode.none:
+        second, micros = divmod(int(event.at * 1e6 + 0.5), 1_000_000)
+        millis = second * 1000 + micros // 1000
+        if millis != self._millis:
+            self._turn(second, millis)
+        more, room = _NOTHING, _LONG_LINE
+        if form.has_arguments:
             raw: bytes | msgspec.Raw = event.arguments  # type: ignore[attr-defined]  # has_arguments says so
             if len(raw):
-                values += (arguments_hash or self._hash(raw), *self._shown(raw))
-                room += 2 * len(raw) if self.mode is ArgumentsMode.full else 0
-        wire = form.wire(*values)
-        try:
-            line = _encode(wire)
-        except UnicodeEncodeError:  # lone surrogates, as in names of files that are no UTF-8
-            line = _encode(form.wire(*_each_text(values, _printable)))
+                more = self._told(raw, arguments_hash)
+                room += len(more)
+                event = _without_arguments(event)
+        line = self._line(form, event, seq, micros, more)
         if len(line) > room:
-            line = _encode(form.wire(*_each_text(values, lambda text: _clip(_printable(text)))))
+            line = self._line(form, _each_text(event, lambda text: _clip(_printable(text))), seq, micros, more)
         if not line.isascii() or b"\x7f" in line:
             line = escape_controls(line.decode()).encode()
         return Record(seq, form.tag, line)
 
-    def _hash(self, raw: bytes | msgspec.Raw) -> str:
-        hasher = self._keyed.copy()
-        hasher.update(raw)
-        return hasher.hexdigest()
+    def _line(self, form: _Form, event: Event, seq: int, micros: int, more: bytes) -> bytes:
+        try:
+            text = _encode(event)
+        except UnicodeEncodeError:  # lone surrogates, as in names of files that are no UTF-8
+            text = _encode(_each_text(event, _printable))
+        # Behind `at` (a number) may stand `version` and `severity` (a number and a word): the envelope's head has them.
+        start = text.find(b",", form.skip)
+        if event.version != 1:
+            start = text.find(b",", start + 1)
+        if event.severity is not Severity.info:
+            start = text.find(b",", start + 1)
+        return b'%b%d,"id":"%b%03x%b%d,"at":"%b%06dZ","severity":"%b"%b%b}' % (
+            form.head,
+            event.version,
+            self._before,
+            seq & 0xFFF,
+            self._behind,
+            seq,
+            self._second_text,
+            micros,
+            event.severity.encode(),
+            text[start:-1] if start > 0 else b"",
+            more,
+        )
 
-    def _shown(self, raw: bytes | msgspec.Raw) -> tuple[str | msgspec.Raw, ...]:
-        """The last fields of the record: `arguments_preview` and `arguments`."""
+    def _told(self, raw: bytes | msgspec.Raw, digest: str) -> bytes:
+        """What a record says of arguments: its last members."""
+        if self.mode is ArgumentsMode.none:
+            return _NOTHING
+        if not digest:
+            hasher = self._keyed.copy()
+            hasher.update(raw)
+            digest = hasher.hexdigest()
+        hashed = b',"arguments_hash":"%b"' % digest.encode()
+        if self.mode is ArgumentsMode.hash:
+            return hashed
         if self.mode is ArgumentsMode.preview:
-            return (redact_json(bytes(memoryview(raw)[: 8 * WINDOW])),)
-        if self.mode is ArgumentsMode.full:
-            return ("", _one_line(bytes(raw)))
-        return ()
+            preview = redact_json(bytes(memoryview(raw)[: 8 * WINDOW]))
+            return b'%b,"arguments_preview":%b' % (hashed, _encode(preview))
+        return b'%b,"arguments":%b' % (hashed, _one_line(bytes(raw)))
 
-    def _time(self, micros: int) -> str:
-        second, micros = divmod(micros, 1_000_000)
+    def _turn(self, second: int, millis: int) -> None:
+        """Another millisecond. What an id (UUIDv7, RFC 9562) says of it is the same for all its events: the time, and
+        random bits drawn anew; between the two stand the low bits of `seq`, by which they differ, and sort."""
         if second != self._second:
-            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.")
+            self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S.").encode()
             self._second = second
-        return f"{self._second_text}{micros:06d}Z"
+        self._millis = millis
+        stamp = max(millis, 0) & 0xFFFF_FFFF_FFFF
+        entropy = self._entropy(62)
+        tail = (0x8000 | entropy >> 48, entropy & 0xFFFF_FFFF_FFFF, _encode(self.epoch))
+        self._before = b"%08x-%04x-7" % (stamp >> 16, stamp & 0xFFFF)
+        self._behind = b'-%04x-%012x","epoch":%b,"seq":' % tail
 
 
 def decode(data: bytes) -> Event:
@@ -169,15 +192,6 @@ def decode(data: bytes) -> Event:
     return event if arguments is None else msgspec.structs.replace(event, arguments=bytes(arguments))
 
 
-def _uuid7(millis: int, seq: int, entropy: int) -> str:
-    """RFC 9562: milliseconds, then (in place of the first random bits) the low bits of `seq`, so that ids sort."""
-    millis = max(millis, 0) & 0xFFFF_FFFF_FFFF
-    return (
-        f"{millis >> 16:08x}-{millis & 0xFFFF:04x}-7{seq & 0xFFF:03x}"
-        f"-{0x8000 | entropy >> 48:04x}-{entropy & 0xFFFF_FFFF_FFFF:012x}"
-    )
-
-
 def _one_line(raw: bytes) -> msgspec.Raw:
     """JSON as it came, without line breaks (which only ever stand between its tokens); what is no JSON, as a string."""
     try:
@@ -191,15 +205,24 @@ def _one_line(raw: bytes) -> msgspec.Raw:
 _BLANKS: Final = bytes.maketrans(b"\t\n\r", b"   ")
 
 
-def _each_text(values: tuple[Any, ...], change: Callable[[str], str]) -> tuple[Any, ...]:
+def _without_arguments(event: Event) -> Event:
+    bare = copy(event)  # in C; `replace` reads each field
+    msgspec.structs.force_setattr(bare, "arguments", _NOTHING)
+    return bare
+
+
+def _each_text(event: Event, change: Callable[[str], str]) -> Event:
     def changed(value: Any) -> Any:
+        if isinstance(value, enum.Enum):
+            return value
         if isinstance(value, str):
             return change(value)
         if isinstance(value, tuple):
             return tuple(map(changed, value[:100]))
         return value
 
-    return tuple(map(changed, values))
+    values = {name: changed(getattr(event, name)) for name in event.__struct_fields__}
+    return msgspec.structs.replace(event, **values)
 
 
 def _printable(text: str) -> str:

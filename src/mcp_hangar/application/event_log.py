@@ -37,7 +37,9 @@ class Overflow(enum.StrEnum):
 
 SLICE: Final = 50
 """Events encoded before the loop gets its turn again: well below a millisecond."""
-BATCH: Final = 100
+MANY: Final = 20
+"""Events within `linger` that make Hangar a busy one."""
+BATCH: Final = 250
 """Records delivered at a time."""
 BATCH_BYTES: Final = 1024 * 1024
 OVERHEAD: Final = 600
@@ -62,8 +64,9 @@ class EventLog:
         clock: Callable[[], float] = time.time,
         linger: float = 0.005,
     ) -> None:
-        """`linger`: seconds that the loop waits after the first event for more of them, so that a busy Hangar writes
-        in batches; an idle one waits for events and does nothing at all."""
+        """`linger`: seconds that the loop waits after the first event for more of them, and five times as long where
+        many came, so that a busy Hangar writes in batches (handing a batch to a thread costs more than encoding it);
+        an idle one waits for events and does nothing at all."""
         self.full = False
         self.detail = ""
         self.codec = codec
@@ -73,7 +76,8 @@ class EventLog:
         self._linger = linger
         self._limit = backlog_bytes
         self._on_overflow = on_overflow
-        self._appended: deque[Event] = deque()
+        self._appended: deque[tuple[Event, int]] = deque()
+        """With the bytes each is taken for."""
         self._appended_bytes = 0
         self._taken = 0  # events encoded so far
         self._records: list[Record] = []
@@ -107,7 +111,7 @@ class EventLog:
             if held > 2 * self._limit:
                 self._lost += 1
                 return
-        self._appended.append(event)
+        self._appended.append((event, size))
         self._appended_bytes += size
         wake = self._wake
         if wake is not None:
@@ -122,14 +126,15 @@ class EventLog:
             async with asyncio.TaskGroup() as group:
                 for delivery in self._deliveries:
                     group.create_task(self._deliver(delivery), name=f"events-to-{delivery.subscriber.name}")
+                many = False
                 while self._appended or not self._closing:
                     if not self._appended:
                         self._wake = asyncio.get_running_loop().create_future()
                         await self._wake
-                    if len(self._appended) < SLICE and not self._closing:
-                        await asyncio.sleep(self._linger)
-                    await self._encode_slice()
-                    await asyncio.sleep(0)
+                    if len(self._appended) < BATCH and not self._closing:
+                        await asyncio.sleep(self._linger * (5 if many else 1))
+                    many = len(self._appended) >= MANY
+                    await self._encode_batch()
                 self._seal()
         finally:
             self._draining = None
@@ -157,7 +162,7 @@ class EventLog:
                 if self._draining is not None:
                     await asyncio.wait([self._draining])
                 while self._appended:
-                    await self._encode_slice()
+                    await self._encode_batch()
                 self._tell_lost()
                 self._seal()
                 async with asyncio.TaskGroup() as group:
@@ -180,25 +185,32 @@ class EventLog:
 
     # -- encoding ---------------------------------------------------------------------------------------------------
 
-    async def _encode_slice(self) -> None:
+    async def _encode_batch(self) -> None:
+        """Slice by slice, so that calls go on in between; then subscribers are told once."""
         self._tell_lost()
-        size = 0
-        for _ in range(min(len(self._appended), SLICE)):
-            event = self._appended[0]
+        left = BATCH
+        while self._appended and left > 0:
+            left -= await self._encode_slice()
+            await asyncio.sleep(0)
+        self._bound()
+        self._changed()
+
+    async def _encode_slice(self) -> int:
+        """How many records that were, large ones counted for more."""
+        appended = self._appended
+        count = min(len(appended), SLICE)
+        for _ in range(count):
+            event, size = appended[0]
             digest = ""
-            size = OVERHEAD + len(event.name) + len(event.reason)
-            if isinstance(event, (CallAdmitted, CallDenied)):
-                size += len(event.arguments)
-                if len(event.arguments) > _PIECE:
-                    digest = await self._digest(event.arguments)
-            self._appended.popleft()
+            if size > _PIECE and isinstance(event, (CallAdmitted, CallDenied)):
+                digest = await self._digest(event.arguments)
+            appended.popleft()
             self._appended_bytes -= size
             self._taken += 1
             self._keep(event, digest)
             if size > BATCH_BYTES:
-                break
-        self._bound()
-        self._changed()
+                return BATCH
+        return count
 
     def _keep(self, event: Event, digest: str = "") -> None:
         try:

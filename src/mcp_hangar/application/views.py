@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Read models folded from records: the newest events, the calls they tell of, and what each provider did.
 
-A local subscriber, in memory and bounded: what is asked for here is what people look at. Reads are plain functions,
-valid between two awaits of the loop.
+A local subscriber, in memory and bounded: what is asked for here is what people look at. Folding happens for every
+event and reading for few, so a call is kept as its records and made into a row when somebody looks. Reads are plain
+functions, valid between two awaits of the loop.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,7 +19,6 @@ import msgspec
 from mcp_hangar.application.event_codec import Record
 from mcp_hangar.domain.errors import RequestError
 
-_CALLS_PER_BYTE: Final = 1 / 2048
 _PROVIDERS: Final = 10_000
 _OTHERS: Final = "(others)"
 
@@ -123,39 +123,87 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Facts(msgspec.Struct, kw_only=True, gc=False):
-    """The members of a record that the views fold; all others are skipped unread."""
+    """The members of a record that are folded into counts; all others are skipped unread."""
 
     at: str = ""
     provider: str = ""
+    call_id: str = ""
+    outcome: str = ""
+    seconds: float = 0.0
+    reason: str = ""
+    code: str = ""
+    detail: str = ""
+    count: int = 1
+
+
+class _Told(_Facts, kw_only=True, gc=False):
+    """All that a row tells of a call's first record."""
+
     method: str = ""
     name: str = ""
-    call_id: str = ""
     session_id: str = ""
     caller: str = ""
     tenant: str = ""
     trace_id: str = ""
     policy_id: str = ""
-    reason: str = ""
     caller_type: str = ""
     session_source: str = ""
     client: str = ""
     era: str = ""
     parent: str = ""
-    outcome: str = ""
-    seconds: float | None = None
-    code: str = ""
-    detail: str = ""
     result_bytes: int = 0
-    count: int = 1
     arguments_hash: str = ""
     arguments_preview: str = ""
 
 
-_read: Final = msgspec.json.Decoder(_Facts).decode
+class _Kept(msgspec.Struct, gc=False):
+    """A call: the first record of it that is kept, and the one that ended it, if that is another."""
+
+    begun: Record
+    ended: Record | None = None
+
+
+_fold: Final = msgspec.json.Decoder(_Facts).decode
+_read: Final = msgspec.json.Decoder(_Told).decode
+_STATES: Final = {"call.completed": "completed", "call.failed": "failed", "call.denied": "denied"}
+
+
+def _row(kept: _Kept) -> CallRow:
+    first = _read(kept.begun.data)
+    last, end = (first, kept.begun) if kept.ended is None else (_read(kept.ended.data), kept.ended)
+    state = _STATES.get(end.type, "running")
+    return CallRow(
+        id=first.call_id,
+        state=state,
+        outcome=last.outcome or ("" if state == "running" else state),
+        provider=first.provider,
+        method=first.method,
+        name=first.name,
+        caller=first.caller,
+        caller_type=first.caller_type,
+        tenant=first.tenant,
+        session=first.session_id,
+        session_source=first.session_source,
+        client=first.client,
+        era=first.era,
+        trace=first.trace_id,
+        parent=first.parent,
+        admitted_at=first.at if kept.begun.type == "call.admitted" else "",
+        ended_at="" if state == "running" else last.at,
+        seconds=last.seconds if state in ("completed", "failed") else None,
+        policy=last.policy_id or first.policy_id,
+        reason=last.reason or first.reason,
+        code=last.code,
+        detail=last.detail,
+        result_bytes=last.result_bytes,
+        arguments_hash=first.arguments_hash,
+        arguments_preview=first.arguments_preview,
+        seq=kept.begun.seq,
+    )
 
 
 class Views:
-    """Subscriber. `keep` bounds the bytes of records that are kept, and with them the number of calls."""
+    """Subscriber. `keep` bounds the bytes of records that are kept; a call is kept as long as its first record is."""
 
     name = "views"
     effects_outside = False
@@ -164,21 +212,21 @@ class Views:
         self.epoch = epoch
         self.counts: dict[str, ProviderCounts] = {}
         self._keep = keep
-        self._most_calls = max(int(keep * _CALLS_PER_BYTE), 100)
         self._records: list[Record] = []
         self._start = 0  # records before it are forgotten, and cut off now and then
         self._bytes = 0
         self._newest = 0
-        self._calls: OrderedDict[str, CallRow] = OrderedDict()
+        self._calls: OrderedDict[str, _Kept] = OrderedDict()
+        """In the order in which they began."""
 
     async def see(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._records.append(record)
             self._bytes += len(record.data)
-            self._newest = record.seq
             fold = _FOLDS.get(record.type)
             if fold is not None:
-                fold(self, record, _read(record.data))
+                fold(self, record, _fold(record.data))
+        self._records.extend(records)
+        self._newest = records[-1].seq
         self._forget()
 
     async def close(self) -> None:
@@ -222,99 +270,69 @@ class Views:
         epoch, bound = parse_cursor(before) if before else (self.epoch, self._newest + 1)
         if epoch != self.epoch:
             raise RequestError("invalid_cursor")
+        likely = _prefilter(where)
         found: list[CallRow] = []
-        for row in reversed(self._calls.values()):
-            if row.seq < bound and where.matches(row):
+        for kept in reversed(self._calls.values()):
+            if kept.begun.seq < bound and likely(kept) and where.matches(row := _row(kept)):
                 if len(found) == limit:
                     return CallPage(found, f"{epoch}:{found[-1].seq}")
                 found.append(row)
         return CallPage(found)
 
     def call(self, id: str) -> CallRow | None:
-        return self._calls.get(id)
+        kept = self._calls.get(id)
+        return None if kept is None else _row(kept)
 
     def events_of(self, call_id: str) -> list[msgspec.Raw]:
         """The records of one call that are still kept, oldest first."""
-        row = self._calls.get(call_id)
-        if row is None:
+        kept = self._calls.get(call_id)
+        if kept is None:
             return []
-        needle = b'"call_id":' + msgspec.json.encode(call_id)
-        first = bisect_right(self._records, row.seq - 1, lo=self._start, key=lambda record: record.seq)
+        needle = _member("call_id", call_id)
+        first = bisect_right(self._records, kept.begun.seq - 1, lo=self._start, key=lambda record: record.seq)
         found: list[msgspec.Raw] = []
         for record in itertools.islice(self._records, first, None):
             if needle in record.data:
                 found.append(msgspec.Raw(record.data))
-                if record.type in _ENDS:
+                if record.type in _STATES:
                     break
         return found
 
     # -- folds ------------------------------------------------------------------------------------------------------
 
-    def _call(self, record: Record, facts: _Facts, state: str) -> CallRow:
-        row = self._calls.get(facts.call_id)
-        if row is None:
-            row = CallRow(
-                id=facts.call_id,
-                state=state,
-                provider=facts.provider,
-                method=facts.method,
-                name=facts.name,
-                caller=facts.caller,
-                caller_type=facts.caller_type,
-                tenant=facts.tenant,
-                session=facts.session_id,
-                session_source=facts.session_source,
-                client=facts.client,
-                era=facts.era,
-                trace=facts.trace_id,
-                parent=facts.parent,
-                arguments_hash=facts.arguments_hash,
-                arguments_preview=facts.arguments_preview,
-                seq=record.seq,
-            )
-            self._calls[facts.call_id] = row
-            if len(self._calls) > self._most_calls:
-                self._calls.popitem(last=False)
-        row.state = state
-        row.policy = facts.policy_id or row.policy
-        row.reason = facts.reason or row.reason
-        return row
-
     def _admitted(self, record: Record, facts: _Facts) -> None:
-        self._call(record, facts, "running").admitted_at = facts.at
+        self._calls[facts.call_id] = _Kept(record)
         counts = self._of(facts.provider)
         counts.calls += 1
         counts.running += 1
         counts.last_call_at = facts.at
 
     def _completed(self, record: Record, facts: _Facts) -> None:
-        row, counts = self._ended(record, facts, "completed", facts.outcome)
-        row.result_bytes = facts.result_bytes
+        counts = self._ended(record, facts)
         if facts.outcome == "tool_error":
             counts.tool_errors += 1
         else:
             counts.ok += 1
 
     def _failed(self, record: Record, facts: _Facts) -> None:
-        _, counts = self._ended(record, facts, "failed", "failed")
+        counts = self._ended(record, facts)
         counts.failed += 1
         if facts.reason != "cancelled":
             counts.last_error, counts.last_error_at = facts.detail or facts.code, facts.at
 
-    def _ended(self, record: Record, facts: _Facts, state: str, outcome: str) -> tuple[CallRow, ProviderCounts]:
-        row = self._call(record, facts, state)
-        row.outcome, row.ended_at, row.seconds = outcome, facts.at, facts.seconds
-        row.code, row.detail = facts.code, facts.detail
-        counts = self._of(row.provider)
-        if row.admitted_at:
-            counts.running = max(counts.running - 1, 0)
-        counts.seconds += facts.seconds or 0.0
-        return row, counts
+    def _ended(self, record: Record, facts: _Facts) -> ProviderCounts:
+        kept = self._calls.get(facts.call_id)
+        if kept is None:  # its beginning is no longer kept
+            self._calls[facts.call_id] = _Kept(record)
+        else:
+            kept.ended = record
+        counts = self._of(facts.provider)
+        counts.running = max(counts.running - 1, 0)
+        counts.seconds += facts.seconds
+        return counts
 
     def _denied(self, record: Record, facts: _Facts) -> None:
-        row = self._call(record, facts, "denied")
-        row.outcome, row.ended_at = "denied", facts.at
-        row.code, row.detail = facts.code, facts.detail
+        self._calls[facts.call_id] = _Kept(record)
         self._of(facts.provider).denied += 1
 
     def _start_failed(self, record: Record, facts: _Facts) -> None:
@@ -334,8 +352,12 @@ class Views:
 
     def _forget(self) -> None:
         while self._bytes > self._keep and self._start < len(self._records):
-            self._bytes -= len(self._records[self._start].data)
+            record = self._records[self._start]
+            self._bytes -= len(record.data)
             self._start += 1
+            oldest = next(iter(self._calls), None)
+            if oldest is not None and self._calls[oldest].begun is record:
+                del self._calls[oldest]
         if self._start > 1000 or self._start == len(self._records):
             del self._records[: self._start]
             self._start = 0
@@ -349,7 +371,41 @@ _FOLDS: Final = {
     "provider.start_failed": Views._start_failed,
     "provider.message_refused": Views._message_refused,
 }
-_ENDS: Final = frozenset({"call.completed", "call.failed", "call.denied"})
+
+
+def _member(name: str, value: str) -> bytes:
+    return b'"%b":%b' % (name.encode(), msgspec.json.encode(value))
+
+
+def _prefilter(where: CallFilter) -> Callable[[_Kept], bool]:
+    """Whether a call may match, told from the bytes of its records: reading every one to answer would take long."""
+    wanted = {
+        "provider": where.provider,
+        "method": where.method,
+        "name": where.name,
+        "caller": where.caller,
+        "session_id": where.session,
+    }
+    needles = [_member(name, value) for name, value in wanted.items() if value and value.isascii()]
+
+    def likely(kept: _Kept) -> bool:
+        data = kept.begun.data
+        if any(needle not in data for needle in needles):
+            return False
+        end = kept.ended or kept.begun
+        if where.since and _at(end.data) < where.since:
+            return False
+        if not where.outcome:
+            return True
+        state = _STATES.get(end.type, "running")
+        return where.outcome == state or (state == "completed" and _member("outcome", where.outcome) in end.data)
+
+    return likely
+
+
+def _at(data: bytes) -> str:
+    start = data.index(b'"at":"') + 6
+    return data[start : data.index(b'"', start)].decode()
 
 
 def parse_cursor(cursor: str) -> tuple[str, int]:

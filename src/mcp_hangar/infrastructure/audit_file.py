@@ -67,27 +67,31 @@ class AuditFile:
     def _write(self, records: Sequence[Record]) -> None:
         """What was seen before (the same records come again after a failure) is not written twice."""
         self._finish_line()
-        fresh = [record for record in records if record.seq > self._begun]
         if self._path is not None:
             self._follow()
-        start = 0
-        while start < len(fresh):
-            lines, size = bytearray(), 0
-            end = start
-            while end < len(fresh) and size < _CHUNK and (not lines or self._fits(size, fresh[end])):
-                lines += fresh[end].data
-                lines += b"\n"
-                size = len(lines)
-                end += 1
-            if self._path is not None and not self._fits(0, fresh[start]):
+        fresh = records if records[0].seq > self._begun else [each for each in records if each.seq > self._begun]
+        while fresh:
+            lines = b"\n".join([record.data for record in fresh]) + b"\n"
+            taken = len(fresh) if self._fits(lines) else self._room(fresh)
+            if taken == 0:
                 self._rotate()
-            self._put(bytes(lines), fresh[start:end])
-            start = end
+                taken = self._room(fresh) or 1  # a line larger than a whole file gets one of its own
+            if taken < len(fresh):
+                lines = b"\n".join([record.data for record in fresh[:taken]]) + b"\n"
+            self._put(lines, fresh[:taken])
+            fresh = fresh[taken:]
 
-    def _fits(self, size: int, record: Record) -> bool:
-        if not self._rotate_bytes or self._path is None:
-            return True
-        return self._size + size + len(record.data) + 1 <= self._rotate_bytes or not self._size + size
+    def _fits(self, lines: bytes) -> bool:
+        return self._path is None or not self._rotate_bytes or self._size + len(lines) <= self._rotate_bytes
+
+    def _room(self, records: Sequence[Record]) -> int:
+        """How many of the records the file takes before it is to be rotated."""
+        size = self._size
+        for count, record in enumerate(records):
+            size += len(record.data) + 1
+            if size > self._rotate_bytes:
+                return count
+        return len(records)
 
     def _put(self, lines: bytes, records: Sequence[Record]) -> None:
         written = 0
@@ -95,7 +99,9 @@ class AuditFile:
             while written < len(lines):
                 written += self._some(lines[written : written + _CHUNK])
         finally:
-            if written:
+            if written == len(lines):
+                self._begun = records[-1].seq
+            elif written:
                 done = 0
                 for record in records:
                     if done >= written:

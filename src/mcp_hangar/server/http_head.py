@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the header lines of a request say: judged once, then known by their bytes, since clients repeat themselves."""
+"""What the head of a request says: judged once, then known by its bytes, since clients repeat themselves."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from mcp_hangar.server.doors import Doors
 _MOST_HEADS: Final = 1_024
 _MOST_HEAD: Final = 2_048
 """Bytes; a longer head is read anew each time."""
+_UNUSUAL: Final = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"trailer", b"te"})
+"""Fields that change how a body comes, or what comes after it."""
 
 
 class Head(msgspec.Struct):
@@ -33,21 +35,30 @@ class Head(msgspec.Struct):
     name: str = ""
     named: bool = False
     trace: str = ""
+    lines: list[tuple[bytes, bytes]] = []
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A POST to MCP as it was read before, by the exact bytes of its head."""
+
+    head: Head
+    provider: str
+    """The door it knocks at: `/mcp/{provider}`; empty for `/mcp`."""
+    length: int
+    """Bytes of its body."""
 
 
 class Heads:
-    """`known` is looked up by the header lines, as a tuple; what is not there is `read`. `token`: empty where everyone
-    may come in."""
+    """`known` is looked up by the bytes of a whole head, by the lane. `token`: empty where everyone may come in."""
 
     def __init__(self, doors: Doors, *, token: str, body_bytes: int) -> None:
-        self.known: dict[tuple[tuple[bytes, bytes], ...], Head] = {}
+        self.known: dict[bytes, Known] = {}
         self._doors, self._token, self._body_bytes = doors, token.encode(), body_bytes
 
     def read(self, scope: Scope) -> Head:
-        """What a request's header lines say; kept by their exact bytes, since clients repeat themselves."""
-        lines = scope["headers"]
-        fields = dict(lines)
-        head = Head(fields=fields)
+        """What a request's header lines say. Wrong ones are in `error` and `refused`, not raised."""
+        fields = dict(scope["headers"])
+        head = Head(fields=fields, lines=scope["headers"])
         try:
             self._doors.check(scope, fields)
             if self._token:
@@ -69,12 +80,22 @@ class Heads:
         head.named = b"mcp-name" in fields
         head.name = decode_value(fields.get(b"mcp-name", b"").decode("latin-1").strip()) or ""
         head.trace = fields.get(b"traceparent", b"").decode("latin-1")
-        size = sum(map(len, fields)) + sum(map(len, fields.values()))
-        if size <= _MOST_HEAD and b"traceparent" not in fields:
-            if len(self.known) >= _MOST_HEADS:
-                self.known.clear()
-            self.known[tuple(lines)] = head
         return head
+
+    def remember(self, raw: bytes, scope: Scope, head: Head) -> None:
+        """Keep what a head says by its bytes; `raw` is empty if they did not come in one piece. Only heads after which
+        nothing but so many bytes of a body can come, and only those that are likely to come again."""
+        fields = head.fields
+        if not 4 < len(raw) <= _MOST_HEAD or b"traceparent" in fields or scope.get("http_version") != "1.1":
+            return
+        if _UNUSUAL.intersection(fields) or fields.get(b"connection", b"keep-alive").lower() != b"keep-alive":
+            return
+        length = fields.get(b"content-length")
+        if length is None or scope["raw_path"] != scope["path"].encode() or scope["query_string"]:
+            return
+        if len(self.known) >= _MOST_HEADS:
+            self.known.clear()
+        self.known[raw] = Known(head, scope["path"][5:], int(length))
 
     def _authenticate(self, headers: dict[bytes, bytes]) -> None:
         given = headers.get(b"authorization", b"")

@@ -9,7 +9,7 @@ a legacy one has not, and may fetch what it missed with `Last-Event-ID`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from time import monotonic
 from typing import Any, Final
 
@@ -70,34 +70,57 @@ class McpEndpoint:
         self._caller = TOKEN_CALLER if token else ANONYMOUS
         self._other = other
         self._heads = Heads(doors, token=token, body_bytes=body_bytes)
+        self.known = self._heads.known
         self.open_channels: dict[HttpChannel | BatchPart, float] = {}
         self._commenting: dict[HttpChannel | BatchPart, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request. A straight line for a modern client's call; what other requests need is below."""
+        """One request as ASGI has it. If its head turns out plain, the next one like it takes the lane."""
         path = scope["path"]
         if scope["type"] != "http" or not path.startswith("/mcp") or (len(path) > 4 and path[4] != "/"):
             await self._other(scope, receive, send)
             return
-        era, body, provider, state = Era.legacy, b"", path[5:], scope["state"]
-        request: Request | None = None
-        channel: HttpChannel | None = None
+        body, state = b"", scope["state"]
         try:
-            lines = scope["headers"]
-            head = self._heads.known.get(tuple(lines)) or self._heads.read(scope)
+            head = self._heads.read(scope)
             if head.error is not None:
                 raise head.error
-            if provider and provider not in self._proxy.fleet.providers:
-                raise RequestError("not_found", path=path)
             if scope["method"] != "POST":
+                if path[5:] and path[5:] not in self._proxy.fleet.providers:
+                    raise RequestError("not_found", path=path)
                 await self._get_or_delete(scope, send, head)
                 return
             if head.refused is not None:
-                raise head.refused.with_traceback(None)  # it is kept: it must not gather frames
+                raise head.refused
             message = await receive()
             body = message.get("body", b"")
             if message.get("more_body") or len(body) > self._body_bytes:
                 body = await self._rest(message, receive)
+        except HangarError as error:
+            await self._refuse(error, Era.legacy, None, body, HttpChannel(send))
+        except Exception as error:
+            await self._refuse(defect(error), Era.legacy, None, body, HttpChannel(send))
+        else:
+            self._heads.remember(state.pop("head", b""), scope, head)
+            await self.take(head, path[5:], body, state, send, None)
+
+    async def take(
+        self,
+        head: Head,
+        provider: str,
+        body: bytes,
+        state: dict[str, Any],
+        send: Send,
+        write: Callable[[bytes], None] | None,
+    ) -> None:
+        """One POST. A straight line for a modern client's call; what other requests need is below. `write`: the
+        connection itself, where one JSON message may be written to it as it is."""
+        era = Era.legacy
+        request: Request | None = None
+        channel: HttpChannel | None = None
+        try:
+            if provider and provider not in self._proxy.fleet.providers:
+                raise RequestError("not_found", path=f"/mcp/{provider}")
             if body.startswith(b"["):
                 await self._batch(body, provider, head, send)
                 return
@@ -122,12 +145,12 @@ class McpEndpoint:
                 (bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider)
             )
             if client is None or LOG_LEVEL in meta or HANGAR_SESSION in meta:
-                client = self._client(request, provider, scope)
+                client = self._client(request, provider, state)
             if request.method not in MODERN_CALLS:
-                await self._answer(request, client, scope, send)
+                await self._answer(request, client, state, send)
                 return
             call = self._methods.call_of(request, client, head.trace)
-            call.mirrored = lines
+            call.mirrored = head.lines
             channel = HttpChannel(send)
             flight = Flight(call, channel)
             client.seen[0] = self.open_channels[channel] = monotonic()
@@ -141,6 +164,9 @@ class McpEndpoint:
                 await self._finish(request, channel, answer, era)
                 return
             text = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request.id, answer.result)
+            if write is not None:
+                write(_ANSWER % (len(text), text))
+                return
             headers = [JSON, (b"content-length", b"%d" % len(text))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": text})
@@ -209,26 +235,25 @@ class McpEndpoint:
             raise RequestError("invalid_request", detail="a request needs an id")
         raise RequestError("header_mismatch", header="Mcp-Name", detail=f"{method} names nothing")
 
-    def _client(self, request: Request, provider: str, scope: Scope) -> Client:
+    def _client(self, request: Request, provider: str, state: dict[str, Any]) -> Client:
         """Who asks; kept for the connection, unless the request itself says more."""
         meta = request.meta
         if bytes(meta[CLIENT_CAPABILITIES])[:1] != b"{":
             raise RequestError(
                 "invalid_params", method=request.method, detail=f"{CLIENT_CAPABILITIES} must be an object"
             )
-        peer = scope.get("client")
-        client = self._methods.modern_client(request, self._caller, provider, f"{peer[0]}:{peer[1]}" if peer else "")
-        clients = scope["state"]["clients"]
+        client = self._methods.modern_client(request, self._caller, provider, state["peer"])
+        clients = state["clients"]
         if not clients:  # a connection's first: what upstream keeps for it ends with it
-            scope["state"]["leaving"][Farewell(self._methods.forget, client.conversation)] = None
+            state["leaving"][Farewell(self._methods.forget, client.conversation)] = None
         if LOG_LEVEL not in meta and HANGAR_SESSION not in meta and len(clients) < _MOST_CLIENTS:
             clients[bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider] = client
         return client
 
-    async def _answer(self, request: Request, client: Client, scope: Scope, send: Send) -> None:
+    async def _answer(self, request: Request, client: Client, state: dict[str, Any], send: Send) -> None:
         """Methods that are no call."""
         if request.method == "subscriptions/listen":
-            await self._listen(request, client, scope, send)
+            await self._listen(request, client, state, send)
             return
         if not known_in(request.method, client.era):
             raise RequestError("method_not_found", method=request.method)
@@ -404,7 +429,7 @@ class McpEndpoint:
 
     # -- modern subscriptions
 
-    async def _listen(self, request: Request, client: Client, scope: Scope, send: Send) -> None:
+    async def _listen(self, request: Request, client: Client, state: dict[str, Any], send: Send) -> None:
         stream = EventStream("l")
 
         def deliver(method: str, params: dict[str, Json]) -> None:
@@ -412,7 +437,7 @@ class McpEndpoint:
 
         ear = Ear(scope=client.scope, prefixed=client.prefixed, methods=set(), deliver=deliver)
         channel = HttpChannel(send, ear=ear)
-        leaving = scope["state"]["leaving"]
+        leaving = state["leaving"]
         reader = asyncio.current_task()
         leaving[reader] = None
         self.open_channels[channel] = monotonic()
@@ -449,6 +474,7 @@ class McpEndpoint:
             del self._commenting[channel]
 
 
+_ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _MODERN_JSON: Final = Raw(envelope.encode(MODERN_VERSION))
 
 

@@ -56,7 +56,7 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
                 serving.append(_operators_apart(settings, house, operators, run))
             else:
                 _announce(run, settings, state, url=f"http://{_shown(host)}:{port}")
-            serving.append(_serve(settings, endpoint, listener))
+            serving.append(_serve(settings, endpoint, listener, endpoint))
             beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
             _print_welcome(settings, host, port, state)
             await _until_told(settings, house, told, serving, beside)
@@ -83,8 +83,10 @@ async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> Non
         await _until_told(settings, house, told, [_serve(settings, app, bind_unix(run.socket))], [talking])
 
 
-def _serve(settings: Settings, app: App, listener: socket.socket) -> tuple[HangarServer, asyncio.Task[None]]:
-    server = make_server(app, settings.server.limits.header_bytes)
+def _serve(
+    settings: Settings, app: App, listener: socket.socket, door: McpEndpoint | None = None
+) -> tuple[HangarServer, asyncio.Task[None]]:
+    server = make_server(app, settings.server.limits.header_bytes, door)
     return server, asyncio.create_task(server.serve(sockets=[listener]), name="http")
 
 
