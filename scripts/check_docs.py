@@ -10,6 +10,7 @@ valid syntax; `text` and `console` are shown as they are. A second word asks for
   anything within a line, a line of only `…` for any lines.
 - `console hangar`: the same, while a Hangar runs with the quickstart's configuration. Pages say 127.0.0.1:8000; the one
   that runs has a port of its own, written so in commands and read back in what they print.
+- `python hangar`: it is executed while that Hangar runs, and must succeed.
 
 A block that needs `npx` is skipped, with one line, where there is no node, unless HANGAR_TEST_REQUIRE names it.
 
@@ -42,7 +43,7 @@ from ruamel.yaml.error import YAMLError
 from scripts.repository import ROOT, files
 
 LANGUAGES: Final = frozenset({"bash", "console", "diff", "http", "json", "mermaid", "python", "text", "toml", "yaml"})
-ASKED: Final = frozenset({"yaml config", "bash run", "python run", "console run", "console hangar"})
+ASKED: Final = frozenset({"yaml config", "bash run", "python run", "python hangar", "console run", "console hangar"})
 LIMIT: Final = 120
 """Seconds for one block, and for Hangar to become ready."""
 
@@ -187,7 +188,7 @@ def execute(block: Block, env: dict[str, str], cwd: Path) -> None:
             run(["hangar", "config", "check", "--config", str(cwd / "hangar.yaml")], cwd=cwd, env=env)
         case "bash run":
             run(["bash", "-euo", "pipefail", "-c", block.text], cwd=cwd, env=env)
-        case "python run":
+        case "python run" | "python hangar":
             run([sys.executable, "-c", block.text], cwd=cwd, env=env)
         case "console run" | "console hangar":
             for command, said in dialogue(block.text):
@@ -289,10 +290,10 @@ def check(pages: list[Path]) -> list[str]:
             problems.append(f"{block.place}: {error}")
     asked = [block for block in found if block.info in ASKED and not lacks_node(block)]
     for block in asked:
-        if block.info != "console hangar":
+        if not block.info.endswith(" hangar"):
             with scratch() as (env, cwd):
                 tried(block, env, cwd)
-    live = [block for block in asked if block.info == "console hangar"]
+    live = [block for block in asked if block.info.endswith(" hangar")]
     if live:
         with scratch() as (env, cwd):
             try:

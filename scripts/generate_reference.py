@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the references that come from the code: errors, configuration, events, and the JSON Schema.
+"""Writes the references that come from the code: errors, configuration, events, REST, and the JSON Schema.
 
 `python scripts/generate_reference.py` writes them; with `--check` it only compares, and fails where one is stale.
 """
@@ -13,11 +13,15 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Final, get_args
+from types import SimpleNamespace
+from typing import Any, Final, cast, get_args
 
 import msgspec
 
+from mcp_hangar.application.offered import Offered
+from mcp_hangar.application.views import Views
 from mcp_hangar.domain import errors, events
+from mcp_hangar.server.api.app import build_api
 from mcp_hangar.server.config import json_schema
 from mcp_hangar.server.config.schema import LATER, MODES_LATER
 
@@ -32,6 +36,8 @@ def pages() -> dict[str, str]:
         "docs/reference/errors.md": errors_page(),
         "docs/reference/config.md": config_page(schema),
         "docs/reference/events.md": events_page(),
+        "docs/reference/rest.md": rest_page(openapi()),
+        "docs/reference/openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
         "schemas/hangar.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
     }
 
@@ -238,6 +244,35 @@ def _field_docs() -> dict[tuple[str, str], str]:
             ):
                 found[node.name, before.target.id] = " ".join(str(after.value.value).split())
     return found
+
+
+# REST
+
+ROUTES: Final = re.compile(r"(?<=<!-- routes: written by scripts/generate_reference.py -->\n).*", re.DOTALL)
+
+
+def openapi() -> dict[str, Any]:
+    """What a running Hangar answers at `/api/v1/openapi.json`."""
+    views = Views(epoch="", keep=0)
+    offered = Offered(providers=dict, offer=lambda provider: None, denied_by=lambda provider, tool: "")
+    queries: Any = SimpleNamespace(offered=offered, kept=views.kept)
+    return build_api(queries, *[cast("Any", None)] * 4).app.openapi()
+
+
+def rest_page(description: dict[str, Any]) -> str:
+    """What people wrote, and then every route."""
+    written = (ROOT / "docs/reference/rest.md").read_text(encoding="utf-8")
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            parameters = [f"`{one['name']}`" for one in operation.get("parameters", ()) if one["in"] == "query"]
+            row = (f"`{method.upper()} {path}`", _cell(operation["description"]), ", ".join(parameters))
+            rows.setdefault(operation["tags"][0], []).append(row)
+    parts = []
+    for tag in description["tags"]:
+        parts += [f"### {tag['name']}", tag["description"]]
+        parts.append(_table(("route", "what it does", "parameters"), rows[tag["name"]]))
+    return ROUTES.sub(lambda _: "\n" + _page(parts), written)
 
 
 # Markdown

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_hangar.application.event_codec import Codec
-from mcp_hangar.application.views import CallFilter, CallPage, EventPage, Views
+from mcp_hangar.application.kept_records import EventPage
+from mcp_hangar.application.views import CallFilter, CallPage, Views
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.events import (
     CallAdmitted,
@@ -73,7 +74,10 @@ async def test_a_call_is_one_row_from_admission_to_end() -> None:
     assert (row.admitted_at, row.ended_at) == ("1970-01-01T00:16:41.000000Z", "1970-01-01T00:33:21.000000Z")
     assert row.seconds == 0.5
     assert len(row.arguments_hash) == 64
-    assert [json.loads(bytes(event))["type"] for event in made.events_of("c1")] == ["call.admitted", "call.completed"]
+    assert [json.loads(bytes(event))["type"] for event in await made.events_of("c1")] == [
+        "call.admitted",
+        "call.completed",
+    ]
 
 
 async def test_a_denied_call_tells_policy_reason_and_code() -> None:
@@ -96,26 +100,26 @@ async def test_filters_pick_calls_newest_first() -> None:
             CallFailed(at=2003.0, call_id="c3", provider="time", reason="timeout", code="timeout", seconds=1.0),
         ]
     )
-    assert ids(made.calls(CallFilter())) == ["c3", "c2", "c1"]
-    assert ids(made.calls(CallFilter(provider="time"))) == ["c3", "c1"]
-    assert ids(made.calls(CallFilter(method="prompts/get"))) == ["c3"]
-    assert ids(made.calls(CallFilter(name="now"))) == ["c2", "c1"]
-    assert ids(made.calls(CallFilter(outcome="tool_error"))) == ["c2"]
-    assert ids(made.calls(CallFilter(outcome="failed"))) == ["c3"]
-    assert ids(made.calls(CallFilter(outcome="running"))) == ["c1"]
-    assert ids(made.calls(CallFilter(caller="token"))) == ["c2"]
-    assert ids(made.calls(CallFilter(session="s2"))) == ["c2"]
-    assert ids(made.calls(CallFilter(since="1970-01-01T00:33:23"))) == ["c3"]
-    assert ids(made.calls(CallFilter(provider="none"))) == []
+    assert ids(await made.calls(CallFilter())) == ["c3", "c2", "c1"]
+    assert ids(await made.calls(CallFilter(provider="time"))) == ["c3", "c1"]
+    assert ids(await made.calls(CallFilter(method="prompts/get"))) == ["c3"]
+    assert ids(await made.calls(CallFilter(name="now"))) == ["c2", "c1"]
+    assert ids(await made.calls(CallFilter(outcome="tool_error"))) == ["c2"]
+    assert ids(await made.calls(CallFilter(outcome="failed"))) == ["c3"]
+    assert ids(await made.calls(CallFilter(outcome="running"))) == ["c1"]
+    assert ids(await made.calls(CallFilter(caller="token"))) == ["c2"]
+    assert ids(await made.calls(CallFilter(session="s2"))) == ["c2"]
+    assert ids(await made.calls(CallFilter(since="1970-01-01T00:33:23"))) == ["c3"]
+    assert ids(await made.calls(CallFilter(provider="none"))) == []
 
 
 async def test_pages_of_calls_join_without_overlap_while_new_ones_arrive() -> None:
     made = await views([admitted(number) for number in range(1, 11)])
-    first = made.calls(CallFilter(), limit=4)
+    first = await made.calls(CallFilter(), limit=4)
     codec = Codec(epoch="e1", hash_key=b"k")
     await made.see([codec.encode(admitted(11), 11)])
-    second = made.calls(CallFilter(), before=first.cursor, limit=4)
-    third = made.calls(CallFilter(), before=second.cursor, limit=4)
+    second = await made.calls(CallFilter(), before=first.cursor, limit=4)
+    third = await made.calls(CallFilter(), before=second.cursor, limit=4)
     assert ids(first) + ids(second) + ids(third) == [f"c{number}" for number in range(10, 0, -1)]
     assert third.cursor == ""
 
@@ -145,28 +149,28 @@ async def test_counters_follow_each_provider() -> None:
 
 async def test_a_cursor_goes_on_where_it_stopped() -> None:
     made = await views([SystemStopping(at=float(number)) for number in range(10)])
-    newest = made.events(limit=3)
+    newest = await made.kept.page(limit=3)
     assert seqs(newest) == [8, 9, 10]
-    page = made.events(after="e1:4", limit=3)
+    page = await made.kept.page(after="e1:4", limit=3)
     assert (seqs(page), page.cursor, page.gap) == ([5, 6, 7], "e1:7", None)
-    end = made.events(after="e1:10")
+    end = await made.kept.page(after="e1:10")
     assert (seqs(end), end.cursor, end.gap) == ([], "e1:10", None)
-    assert seqs(made.events(after="e1:0")) == list(range(1, 11))
+    assert seqs(await made.kept.page(after="e1:0")) == list(range(1, 11))
 
 
 async def test_whoever_asks_for_what_is_no_longer_kept_is_told_the_gap() -> None:
     made = await views([SystemStopping(at=float(number)) for number in range(100)], keep=2_000)
-    page = made.events(after="e1:3", limit=1000)
+    page = await made.kept.page(after="e1:3", limit=1000)
     kept = seqs(page)
     assert 0 < len(kept) < 20
     assert page.gap is not None
     assert (page.gap.first, page.gap.last) == ("e1:4", f"e1:{kept[0] - 1}")
-    assert made.events(after=f"e1:{kept[0] - 1}").gap is None
+    assert (await made.kept.page(after=f"e1:{kept[0] - 1}")).gap is None
 
 
 async def test_a_cursor_of_another_run_is_a_gap_and_not_an_empty_answer() -> None:
     made = await views([SystemStopping(at=1.0)])
-    page = made.events(after="e0:77")
+    page = await made.kept.page(after="e0:77")
     assert seqs(page) == [1]
     assert page.gap is not None
     assert page.gap.first == "e0:77"
@@ -176,14 +180,15 @@ async def test_a_cursor_of_another_run_is_a_gap_and_not_an_empty_answer() -> Non
 async def test_an_invalid_cursor_is_refused(cursor: str) -> None:
     made = await views([SystemStopping(at=1.0)])
     with pytest.raises(RequestError) as caught:
-        made.events(after=cursor)
+        await made.kept.page(after=cursor)
     assert caught.value.code == "invalid_cursor"
 
 
 async def test_memory_is_bounded_in_records_and_calls() -> None:
     made = await views((admitted(number) for number in range(5_000)), keep=100_000)
-    assert sum(map(len, made.events(limit=10_000).events)) <= 100_000
-    assert len(made.calls(CallFilter(), limit=10_000).calls) == len(made.events(limit=10_000).events)
+    assert sum(map(len, (await made.kept.page(limit=10_000)).events)) <= 100_000
+    calls = (await made.calls(CallFilter(), limit=10_000)).calls
+    assert len(calls) == len((await made.kept.page(limit=10_000)).events)
     assert made.call("c0") is None
     assert made.call("c4999") is not None
     assert made.counts["time"].calls == 5_000
@@ -203,10 +208,10 @@ async def test_reading_page_by_page_misses_nothing_that_is_kept(count: int, limi
     found: list[int] = []
     cursor = "e1:0"
     for _ in range(count + 2):
-        page = made.events(after=cursor, limit=limit)
+        page = await made.kept.page(after=cursor, limit=limit)
         found += seqs(page)
         if page.cursor == cursor:
             break
         cursor = page.cursor
     assert found == list(range(count - len(found) + 1, count + 1))
-    assert len(found) == len(made.events(limit=1000).events)
+    assert len(found) == len((await made.kept.page(limit=1000)).events)

@@ -23,16 +23,14 @@ from typer.testing import CliRunner
 from mcp_hangar import __version__
 from mcp_hangar.application.event_codec import Codec
 from mcp_hangar.application.event_log import EventLog
-from mcp_hangar.application.queries import Queries
 from mcp_hangar.application.views import Views
 from mcp_hangar.client import Address, HangarClient, HangarError, NotRunning, Refused, running
 from mcp_hangar.domain.errors import Denied
 from mcp_hangar.infrastructure.run_directory import RunDirectory
-from mcp_hangar.server.api.app import build_api
 from mcp_hangar.server.cli.call import read_arguments
 from mcp_hangar.server.cli.main import build
 from mcp_hangar.server.cli.output import safe
-from tests.server.test_api import EVENTS, Fleet
+from tests.server.test_api import EVENTS, Fleet, api
 
 TOKEN = "an-admin-token-of-tests"
 RUN = "import sys; from mcp_hangar.server.cli.main import main; sys.argv[0] = 'hangar'; main()"
@@ -56,19 +54,7 @@ class Hangar:
         codec = Codec(epoch="e1", hash_key=b"k")
         asyncio.run(views.see([codec.encode(event, seq) for seq, event in enumerate(EVENTS, 1)]))
         self.log = EventLog([], codec=codec, backlog_bytes=1000)
-        queries = Queries(
-            views=views,
-            log=self.log,
-            instances=self.fleet,
-            providers=lambda: self.fleet.providers,
-            offer=self.fleet.offer,
-            denied_by=lambda one, tool: "",
-            logs=lambda one: ["one", "evil \x1b[2J line", "three"],
-            stopping=lambda: False,
-            software="mcp-hangar 3",
-            config="",
-        )
-        app = build_api(queries, self.fleet, TOKEN, version="3")
+        app = api(views, self.log, self.fleet, lines=["one", "evil \x1b[2J line", "three"])
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False))

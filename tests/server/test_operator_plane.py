@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from mcp_hangar.server.doors import Doors
+from mcp_hangar.server.operator_access import Access
 from mcp_hangar.server.operator_plane import OperatorPlane, rest
 from tests.fakes import Server
 from tests.inside import Inside, inside
@@ -27,7 +28,7 @@ async def plane(
 ) -> AsyncIterator[tuple[Inside, httpx.AsyncClient]]:
     async with inside(folder, stub, **more) as house:
         shut = Doors(host="127.0.0.1", port=8000, allowed_hosts=(), allowed_origins=()) if doors else None
-        app = OperatorPlane(house.house, shut, rest(house.house, TOKEN) if with_rest else None)
+        app = OperatorPlane(house.house, shut, rest(house.house, Access(TOKEN)) if with_rest else None)
         transport: Any = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
             yield house, http
@@ -100,7 +101,7 @@ async def test_a_tool_called_from_here_is_judged_and_recorded_as_any_other(tmp_p
 
         async def call(tool: str) -> httpx.Response:
             body = {"provider": "time", "tool": tool, "arguments": {}}
-            return await http.post("/api/v1/call", json=body, headers=ADMIN)
+            return await http.post("/api/v1/calls", json=body, headers=ADMIN)
 
         answer = await call("echo")
         assert answer.status_code == 200 and answer.json()["result"]["content"][0]["text"] == "hi"

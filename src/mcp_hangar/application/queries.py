@@ -3,22 +3,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from mcp_hangar.application.event_log import EventLog
-from mcp_hangar.application.instances import ProviderStatus
-from mcp_hangar.application.views import CallFilter, CallPage, CallRow, EventPage, ProviderCounts, Views
+from mcp_hangar.application.kept_records import EventFilter, EventPage
+from mcp_hangar.application.offered import Offered, page_of
+from mcp_hangar.application.provider_status import ProviderStatus
+from mcp_hangar.application.session_view import SessionCounts
+from mcp_hangar.application.sessions import ClientSession
+from mcp_hangar.application.views import CallFilter, CallPage, CallRow, ProviderCounts, Views
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.lifecycle import State
-from mcp_hangar.domain.mcp.catalogue import TOOLS, Offer
+from mcp_hangar.domain.mcp.catalogue import TOOLS
 from mcp_hangar.domain.provider import Provider
 
+RECORDED_WITHIN: Final = 1.0
+"""Seconds; the record is some milliseconds behind."""
 _NO_CALLS: Final = ProviderCounts()
 
 
@@ -59,21 +67,33 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[InstanceRow, ...]
 
 
-class ToolRow(msgspec.Struct, frozen=True, kw_only=True):
-    provider: str
-    name: str
-    title: str
-    description: str
-    denied_by: str
-    """The policy that denies it to everyone; empty if none does."""
-    definition: msgspec.Raw
-    """As the provider wrote it."""
+class ProviderPage(msgspec.Struct, frozen=True, kw_only=True):
+    providers: list[ProviderRow]
+    """By name."""
+    cursor: str = ""
+    """Ask for the next page with it; empty: there is none."""
 
 
-class ToolList(msgspec.Struct, frozen=True, kw_only=True):
-    tools: list[ToolRow]
-    unknown: list[str]
-    """Providers whose tools are not known yet, since they were never started."""
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A session: calls that belong together, by caller and conversation."""
+
+    id: str
+    open: bool
+    """The client (of a legacy revision of MCP) opened it and has not ended it. Modern clients open none."""
+    version: str
+    """Of an open one: the revision of MCP."""
+    door: str
+    """Of an open one: the provider at whose own address it was opened; empty for the common one."""
+    in_flight: int
+    """Of an open one: calls that run."""
+    counts: SessionCounts
+
+
+class SessionPage(msgspec.Struct, frozen=True, kw_only=True):
+    sessions: list[SessionRow]
+    """By id."""
+    cursor: str = ""
+    """Ask for the next page with it; empty: there is none."""
 
 
 class RecordRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +129,10 @@ class CallDetail(msgspec.Struct, frozen=True, kw_only=True):
     events: list[msgspec.Raw]
 
 
+class _Open(Protocol):
+    def all(self) -> Sequence[ClientSession]: ...
+
+
 class _Running(Protocol):
     def snapshot(self) -> Sequence[ProviderStatus]: ...
 
@@ -116,7 +140,7 @@ class _Running(Protocol):
 
 
 class Queries:
-    """`offer` and `denied_by` are asked per provider: what it is known to offer, and which policy denies a tool."""
+    """Providers and their offers, calls, sessions, events, and how Hangar fares."""
 
     def __init__(
         self,
@@ -124,17 +148,19 @@ class Queries:
         views: Views,
         log: EventLog,
         instances: _Running,
+        sessions: _Open,
         providers: Callable[[], Mapping[str, Provider]],
-        offer: Callable[[Provider], Offer | None],
-        denied_by: Callable[[Provider, str], str],
+        offered: Offered,
         logs: Callable[[Provider], list[str]],
         stopping: Callable[[], bool],
         software: str,
         config: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._views, self._log, self._instances = views, log, instances
-        self._providers, self._offer, self._denied_by, self._logs = providers, offer, denied_by, logs
+        self.kept = views.kept
+        self.offered = offered
+        self._views, self._log, self._instances, self._sessions = views, log, instances, sessions
+        self._providers, self._logs = providers, logs
         self._stopping = stopping
         self._software, self._config = software, config
         self._clock = clock
@@ -142,9 +168,9 @@ class Queries:
 
     def status(self) -> StatusRow:
         record = RecordRow(
-            epoch=self._views.epoch,
-            newest=self._views.newest,
-            oldest=self._views.oldest,
+            epoch=self.kept.epoch,
+            newest=self.kept.newest,
+            oldest=self.kept.oldest,
             refusing=self._log.full,
             detail=self._log.detail,
         )
@@ -171,51 +197,68 @@ class Queries:
         running = {row.provider: row for row in self._instances.snapshot()}
         return [self._row(provider, running.get(name)) for name, provider in sorted(self._providers().items())]
 
+    def provider_page(self, mode: str, state: str, cursor: str, limit: int) -> ProviderPage:
+        """Those of a mode, in a state (`held`: stopped by an operator)."""
+        rows = [
+            row
+            for row in self.providers()
+            if (not mode or row.mode == mode) and (not state or (row.held if state == "held" else row.state == state))
+        ]
+        found, following = page_of(rows, lambda row: (row.name, ""), cursor, limit)
+        return ProviderPage(providers=found, cursor=following)
+
     def provider(self, name: str) -> ProviderRow:
-        provider = self._named(name)
+        provider = self.offered.named(name)
         running = next((row for row in self._instances.snapshot() if row.provider == name), None)
         return self._row(provider, running)
 
     def logs(self, name: str, limit: int) -> list[str]:
         """The newest lines that a provider wrote to stderr, oldest first."""
-        return self._logs(self._named(name))[-limit:]
+        return self._logs(self.offered.named(name))[-limit:]
 
-    def tools(self, provider: str = "", query: str = "") -> ToolList:
-        chosen = [self._named(provider)] if provider else [row for _, row in sorted(self._providers().items())]
-        words = query.lower().split()
-        tools: list[ToolRow] = []
-        unknown: list[str] = []
-        for one in chosen:
-            offer = self._offer(one)
-            if offer is None:
-                unknown.append(one.name)
-                continue
-            for name, item in offer.of(TOOLS).items():
-                row = self._tool(one, name, item.raw)
-                if all(word in f"{name} {row.title} {row.description}".lower() for word in words):
-                    tools.append(row)
-        return ToolList(tools=tools, unknown=unknown)
+    async def calls(self, where: CallFilter, before: str, limit: int) -> CallPage:
+        return await self._views.calls(where, before, limit)
 
-    def calls(self, where: CallFilter, before: str, limit: int) -> CallPage:
-        return self._views.calls(where, before, limit)
-
-    def call(self, id: str) -> CallDetail:
+    async def call(self, id: str) -> CallDetail:
         row = self._views.call(id)
         if row is None:
             raise RequestError("unknown_call", id=id)
-        return CallDetail(call=row, story=story(row), events=self._views.events_of(id))
+        return CallDetail(call=row, story=story(row), events=await self._views.events_of(id))
 
-    def events(self, after: str, limit: int) -> EventPage:
-        return self._views.events(after, limit)
+    async def recorded(self, call: str) -> None:
+        """Waits (not for ever) until the end of a call that was just made can be read: the record follows its call."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECORDED_WITHIN):
+                while (row := self._views.call(call)) is None or row.state == "running":
+                    await self.kept.news(self.kept.last)
 
-    def _named(self, name: str) -> Provider:
-        providers = self._providers()
-        if name not in providers:
-            raise RequestError("unknown_provider", name=name, known=", ".join(sorted(providers)) or "none")
-        return providers[name]
+    async def sessions(self, caller: str, state: str, cursor: str, limit: int) -> SessionPage:
+        """Those that are open, and those that calls were recorded of; `state`: `open`, `ended` or all."""
+        counts = await self._views.sessions.all()
+        open_ = {session.id: session for session in self._sessions.all()}
+        callers = {id: each.caller for id, each in counts.items()}
+        callers |= {id: session.caller.id for id, session in open_.items()}
+        wanted = [
+            id
+            for id, theirs in callers.items()
+            if (not state or (id in open_) is (state == "open")) and (not caller or theirs == caller)
+        ]
+        found, following = page_of(wanted, lambda id: (id, ""), cursor, limit)
+        rows = [_session(id, counts.get(id), open_.get(id)) for id in found]
+        return SessionPage(sessions=rows, cursor=following)
+
+    async def session(self, id: str) -> SessionRow:
+        counts = (await self._views.sessions.all()).get(id)
+        live = next((session for session in self._sessions.all() if session.id == id), None)
+        if live is None and counts is None:
+            raise RequestError("session_unknown_here", id=id)
+        return _session(id, counts, live)
+
+    async def events(self, after: str, limit: int, where: EventFilter) -> EventPage:
+        return await self.kept.page(after, limit, where)
 
     def _row(self, provider: Provider, running: ProviderStatus | None) -> ProviderRow:
-        offer = self._offer(provider)
+        offer = self.offered.offer(provider)
         counts = self._views.counts.get(provider.name, _NO_CALLS)
         return ProviderRow(
             name=provider.name,
@@ -249,17 +292,26 @@ class Queries:
             ),
         )
 
-    def _tool(self, provider: Provider, name: str, raw: bytes) -> ToolRow:
-        definition: dict[str, Any] = msgspec.json.decode(raw)
-        title, description = definition.get("title"), definition.get("description")
-        return ToolRow(
-            provider=provider.name,
-            name=name,
-            title=title if isinstance(title, str) else "",
-            description=description if isinstance(description, str) else "",
-            denied_by=self._denied_by(provider, name),
-            definition=msgspec.Raw(raw),
+
+def _session(id: str, counts: SessionCounts | None, live: ClientSession | None) -> SessionRow:
+    if counts is None:
+        assert live is not None
+        counts = SessionCounts(
+            id,
+            source="explicit",
+            caller=live.caller.id,
+            caller_type=live.caller.type.value,
+            client=live.client,
+            era="legacy",
         )
+    return SessionRow(
+        id=id,
+        open=live is not None,
+        version=live.version if live else "",
+        door=live.scope if live else "",
+        in_flight=len(live.flights) if live else 0,
+        counts=counts,
+    )
 
 
 def story(row: CallRow) -> list[str]:

@@ -2,14 +2,12 @@
 """Read models folded from records: the newest events, the calls they tell of, and what each provider did.
 
 A local subscriber, in memory and bounded: what is asked for here is what people look at. Folding happens for every
-event and reading for few, so a call is kept as its records and made into a row when somebody looks. Reads are plain
-functions, valid between two awaits of the loop.
+event and reading for few, so a call is kept as its records and made into a row when somebody looks.
 """
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_right
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -17,6 +15,8 @@ from typing import Final
 import msgspec
 
 from mcp_hangar.application.event_codec import Record
+from mcp_hangar.application.kept_records import SLICE, KeptRecords, parse_cursor
+from mcp_hangar.application.session_view import SessionView
 from mcp_hangar.domain.errors import RequestError
 
 _PROVIDERS: Final = 10_000
@@ -76,20 +76,6 @@ class ProviderCounts(msgspec.Struct):
     last_error_at: str = ""
 
 
-class Gap(msgspec.Struct, frozen=True):
-    """Records that are asked for and no longer kept (or were another run's): from and to, both included."""
-
-    first: str
-    last: str
-
-
-class EventPage(msgspec.Struct, frozen=True):
-    events: list[msgspec.Raw]
-    cursor: str
-    """Ask for what comes after it."""
-    gap: Gap | None = None
-
-
 class CallPage(msgspec.Struct, frozen=True):
     calls: list[CallRow]
     """Newest first."""
@@ -104,11 +90,15 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     method: str = ""
     name: str = ""
     outcome: str = ""
-    """An outcome, or the state `running`."""
+    """An outcome, or a state."""
+    state: str = ""
     caller: str = ""
     session: str = ""
+    tenant: str = ""
+    trace: str = ""
     since: str = ""
-    """RFC 3339 in UTC, as records have it."""
+    """RFC 3339 in UTC, as records have it; the call's last news."""
+    until: str = ""
 
     def matches(self, row: CallRow) -> bool:
         return (
@@ -116,9 +106,13 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
             and (not self.method or row.method == self.method)
             and (not self.name or row.name == self.name)
             and (not self.outcome or self.outcome in (row.outcome, row.state))
+            and (not self.state or row.state == self.state)
             and (not self.caller or row.caller == self.caller)
             and (not self.session or row.session == self.session)
+            and (not self.tenant or row.tenant == self.tenant)
+            and (not self.trace or row.trace == self.trace)
             and (not self.since or (row.ended_at or row.admitted_at) >= self.since)
+            and (not self.until or (row.ended_at or row.admitted_at) < self.until)
         )
 
 
@@ -209,93 +203,63 @@ class Views:
     effects_outside = False
 
     def __init__(self, *, epoch: str, keep: int) -> None:
-        self.epoch = epoch
+        self.kept = KeptRecords(epoch=epoch, keep=keep)
+        self.sessions = SessionView(self.kept)
         self.counts: dict[str, ProviderCounts] = {}
-        self._keep = keep
-        self._records: list[Record] = []
-        self._start = 0  # records before it are forgotten, and cut off now and then
-        self._bytes = 0
-        self._newest = 0
         self._calls: OrderedDict[str, _Kept] = OrderedDict()
         """In the order in which they began."""
 
     async def see(self, records: Sequence[Record]) -> None:
         for record in records:
-            self._bytes += len(record.data)
             fold = _FOLDS.get(record.type)
             if fold is not None:
                 fold(self, record, _fold(record.data))
-        self._records.extend(records)
-        self._newest = records[-1].seq
-        self._forget()
+        for forgotten in self.kept.add(records):
+            oldest = next(iter(self._calls), None)
+            if oldest is not None and self._calls[oldest].begun is forgotten:
+                del self._calls[oldest]
 
     async def close(self) -> None:
         return None
 
     # -- reads ------------------------------------------------------------------------------------------------------
 
-    @property
-    def newest(self) -> str:
-        return f"{self.epoch}:{self._newest}"
-
-    @property
-    def oldest(self) -> str:
-        """The cursor of the oldest record that is kept; the newest's if none is."""
-        return f"{self.epoch}:{self._records[self._start].seq}" if self._start < len(self._records) else self.newest
-
-    def events(self, after: str = "", limit: int = 100) -> EventPage:
-        """The records after a cursor, oldest first; without one, the newest `limit`."""
-        kept = len(self._records) - self._start
-        if not after:
-            first = self._start + max(kept - limit, 0)
-            return self._page(first, limit, None)
-        epoch, seq = parse_cursor(after)
-        if epoch != self.epoch:
-            # Another run's: how far it came is not known here.
-            return self._page(self._start, limit, Gap(after, self.oldest))
-        if seq > self._newest:
-            raise RequestError("invalid_cursor")
-        first = bisect_right(self._records, seq, lo=self._start, key=lambda record: record.seq)
-        missing = self._records[first].seq - 1 if first < len(self._records) else self._newest
-        gap = Gap(f"{epoch}:{seq + 1}", f"{epoch}:{missing}") if missing > seq else None
-        return self._page(first, limit, gap)
-
-    def _page(self, first: int, limit: int, gap: Gap | None) -> EventPage:
-        found = self._records[first : first + limit]
-        cursor = f"{self.epoch}:{found[-1].seq}" if found else self.newest
-        return EventPage([msgspec.Raw(record.data) for record in found], cursor, gap)
-
-    def calls(self, where: CallFilter, before: str = "", limit: int = 100) -> CallPage:
-        """Calls that match, newest first."""
-        epoch, bound = parse_cursor(before) if before else (self.epoch, self._newest + 1)
-        if epoch != self.epoch:
-            raise RequestError("invalid_cursor")
+    async def calls(self, where: CallFilter, before: str = "", limit: int = 100) -> CallPage:
+        """Calls that match, newest first. Others get their turn between the pieces of a long search."""
+        epoch, bound = parse_cursor(before) if before else (self.kept.epoch, self.kept.last + 1)
+        if epoch != self.kept.epoch:
+            raise RequestError("stale_cursor")
         likely = _prefilter(where)
         found: list[CallRow] = []
-        for kept in reversed(self._calls.values()):
+        for number, kept in enumerate(reversed(list(self._calls.values())), 1):
             if kept.begun.seq < bound and likely(kept) and where.matches(row := _row(kept)):
                 if len(found) == limit:
                     return CallPage(found, f"{epoch}:{found[-1].seq}")
                 found.append(row)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
         return CallPage(found)
 
     def call(self, id: str) -> CallRow | None:
         kept = self._calls.get(id)
         return None if kept is None else _row(kept)
 
-    def events_of(self, call_id: str) -> list[msgspec.Raw]:
+    async def events_of(self, call_id: str) -> list[msgspec.Raw]:
         """The records of one call that are still kept, oldest first."""
         kept = self._calls.get(call_id)
         if kept is None:
             return []
         needle = _member("call_id", call_id)
-        first = bisect_right(self._records, kept.begun.seq - 1, lo=self._start, key=lambda record: record.seq)
         found: list[msgspec.Raw] = []
-        for record in itertools.islice(self._records, first, None):
-            if needle in record.data:
-                found.append(msgspec.Raw(record.data))
-                if record.type in _STATES:
-                    break
+        seq = kept.begun.seq - 1
+        while records := self.kept.after(seq, SLICE):
+            for record in records:
+                seq = record.seq
+                if needle in record.data:
+                    found.append(msgspec.Raw(record.data))
+                    if record.type in _STATES:
+                        return found
+            await asyncio.sleep(0)
         return found
 
     # -- folds ------------------------------------------------------------------------------------------------------
@@ -350,18 +314,6 @@ class Views:
             counts = self.counts.setdefault(provider, ProviderCounts())
         return counts
 
-    def _forget(self) -> None:
-        while self._bytes > self._keep and self._start < len(self._records):
-            record = self._records[self._start]
-            self._bytes -= len(record.data)
-            self._start += 1
-            oldest = next(iter(self._calls), None)
-            if oldest is not None and self._calls[oldest].begun is record:
-                del self._calls[oldest]
-        if self._start > 1000 or self._start == len(self._records):
-            del self._records[: self._start]
-            self._start = 0
-
 
 _FOLDS: Final = {
     "call.admitted": Views._admitted,
@@ -406,11 +358,3 @@ def _prefilter(where: CallFilter) -> Callable[[_Kept], bool]:
 def _at(data: bytes) -> str:
     start = data.index(b'"at":"') + 6
     return data[start : data.index(b'"', start)].decode()
-
-
-def parse_cursor(cursor: str) -> tuple[str, int]:
-    """`{epoch}:{seq}` -> its parts. Raises `RequestError("invalid_cursor")`."""
-    epoch, _, seq = cursor.rpartition(":")
-    if not epoch or not seq.isascii() or not seq.isdigit() or len(seq) > 18:
-        raise RequestError("invalid_cursor")
-    return epoch, int(seq)

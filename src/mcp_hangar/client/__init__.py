@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""A small client of Hangar's REST: finds the running Hangar, reads the admin token, asks, and raises what went wrong.
+"""A small client of Hangar's REST and its live stream: finds the running Hangar, reads the admin token, asks, and
+raises what went wrong.
 
 It stands apart: it knows the wire, and nothing else of Hangar.
 
     with HangarClient.find() as hangar:
         print(hangar.status()["state"])
         print(hangar.call("time", "get_current_time", {"timezone": "Europe/Berlin"})["result"])
+        for event in hangar.stream(families=["call"]):
+            print(event["at"], event["type"])
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import contextlib
 import ipaddress
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +26,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from mcp_hangar.client import shapes
+from mcp_hangar.client.stream import Stream, connect
+
 DEFAULT_STATE_DIR: Final = "~/.local/state/hangar"
 Json = dict[str, Any]
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class HangarError(Exception):
@@ -115,6 +122,7 @@ class HangarClient:
         self.address = address
         transport = httpx.HTTPTransport(uds=address.socket) if address.socket else httpx.HTTPTransport()
         base = "http://localhost" if address.socket else _reachable(address.url.rstrip("/").removesuffix("/mcp"))
+        self._base, self._token = base, token
         # No proxy and no netrc of the environment: the token is for Hangar alone.
         self._http = httpx.Client(
             base_url=f"{base}/api/v1",
@@ -160,64 +168,149 @@ class HangarClient:
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
-    def status(self) -> Json:
-        return self._get("/status")
+    def status(self) -> shapes.Status:
+        return cast("shapes.Status", self._get("/status"))
 
-    def providers(self) -> list[Json]:
-        return cast("list[Json]", self._get("/providers")["providers"])
+    def config(self) -> shapes.Config:
+        """What is in effect, secrets masked."""
+        return cast("shapes.Config", self._get("/config"))
 
-    def provider(self, name: str) -> Json:
-        return self._get(f"/providers/{quote(name, safe='')}")
+    def check_config(self) -> shapes.ConfigCheck:
+        """What is wrong with the configured file, as it is now."""
+        return cast("shapes.ConfigCheck", self._get("/config/check"))
+
+    def providers(self, *, mode: str = "", state: str = "") -> list[shapes.Provider]:
+        return cast("list[shapes.Provider]", self._all("/providers", "providers", mode=mode, state=state)["providers"])
+
+    def provider(self, name: str) -> shapes.Provider:
+        return cast("shapes.Provider", self._get(f"/providers/{quote(name, safe='')}"))
 
     def logs(self, name: str, limit: int = 200) -> list[str]:
         return cast("list[str]", self._get(f"/providers/{quote(name, safe='')}/logs", limit=limit)["lines"])
 
-    def tools(self, provider: str = "", query: str = "") -> Json:
-        return self._get("/tools", provider=provider, query=query)
+    def tools(self, provider: str = "", query: str = "") -> shapes.Tools:
+        """All of them, however many pages there are; so with prompts and resources."""
+        return cast("shapes.Tools", self._all("/tools", "tools", provider=provider, query=query))
 
-    def calls(self, *, limit: int = 100, cursor: str = "", **filters: str) -> Json:
-        """Newest first. Filters: provider, method, name, outcome, caller, session, since."""
-        return self._get("/calls", limit=limit, cursor=cursor, **filters)
+    def prompts(self, provider: str = "", query: str = "") -> shapes.Prompts:
+        return cast("shapes.Prompts", self._all("/prompts", "prompts", provider=provider, query=query))
 
-    def call_detail(self, id: str) -> Json:
-        return self._get(f"/calls/{quote(id, safe='')}")
+    def resources(self, provider: str = "", query: str = "", kind: str = "") -> shapes.Resources:
+        """`kind`: `resource`, `template`, or both."""
+        found = self._all("/resources", "resources", provider=provider, query=query, kind=kind)
+        return cast("shapes.Resources", found)
 
-    def events(self, after: str = "", limit: int = 100) -> Json:
-        return self._get("/events", after=after, limit=limit)
+    def sessions(self, *, caller: str = "", state: str = "") -> list[shapes.Session]:
+        """`state`: `open`, `ended`, or both."""
+        return cast("list[shapes.Session]", self._all("/sessions", "sessions", caller=caller, state=state)["sessions"])
 
-    def all_events(self, after: str = "") -> Iterator[Json]:
-        """Every event that is kept, from a cursor on, until there are no more."""
+    def session(self, id: str) -> shapes.Session:
+        return cast("shapes.Session", self._get(f"/sessions/{quote(id, safe='')}"))
+
+    def calls(self, *, limit: int = 100, cursor: str = "", **filters: str) -> shapes.Calls:
+        """A page, newest first. Filters: provider, method, name, state, outcome, caller, tenant, session, trace, since,
+        until."""
+        return cast("shapes.Calls", self._get("/calls", limit=limit, cursor=cursor, **filters))
+
+    def all_calls(self, **filters: str) -> Iterator[shapes.Call]:
+        """Every call that is known and matches, newest first."""
+        cursor = ""
         while True:
-            page = self.events(after, limit=1000)
+            page = self.calls(limit=1000, cursor=cursor, **filters)
+            yield from page["calls"]
+            cursor = page["cursor"]
+            if not cursor:
+                return
+
+    def call_detail(self, id: str) -> shapes.CallDetail:
+        """What became of a call, and why."""
+        return cast("shapes.CallDetail", self._get(f"/calls/{quote(id, safe='')}"))
+
+    def events(self, after: str = "", limit: int = 100, **filters: str) -> shapes.Events:
+        """A page, oldest first. Filters: family (with commas between), provider, severity, call, session."""
+        return cast("shapes.Events", self._get("/events", cursor=after, limit=limit, **filters))
+
+    def all_events(self, after: str = "", **filters: str) -> Iterator[shapes.Event]:
+        """Every event that is kept and matches; without a cursor the newest thousand."""
+        while True:
+            page = self.events(after, limit=1000, **filters)
             yield from page["events"]
             if not page["events"] or page["cursor"] == after:
                 return
             after = page["cursor"]
 
+    def stream(
+        self,
+        *,
+        families: Sequence[str] = (),
+        providers: Sequence[str] = (),
+        severity: str = "",
+        after: str = "",
+        patience: float = 60.0,
+    ) -> Stream:
+        """Events as they happen, from now on or after a cursor. A broken connection is tried again for `patience`
+        seconds and goes on where it stopped."""
+        return Stream(
+            lambda: connect(self._base, self.address.socket),
+            self._token,
+            families=families,
+            providers=providers,
+            severity=severity,
+            after=after,
+            patience=patience,
+            refused=lambda problem: Refused(int(problem["status"]), problem),
+            unreachable=lambda why: NotRunning(f"Hangar cannot be reached at {self._where}: {why}."),
+        )
+
+    def openapi(self) -> Json:
+        """The description of REST."""
+        return self._get("/openapi.json")
+
     # -- commands -----------------------------------------------------------------------------------------------------
 
-    def start(self, name: str) -> Json:
-        return self._ask("POST", f"/providers/{quote(name, safe='')}/start")
+    def start(self, name: str) -> shapes.Provider:
+        return cast("shapes.Provider", self._ask("POST", f"/providers/{quote(name, safe='')}/start"))
 
-    def stop(self, name: str) -> Json:
-        return self._ask("POST", f"/providers/{quote(name, safe='')}/stop")
+    def stop(self, name: str) -> shapes.Provider:
+        return cast("shapes.Provider", self._ask("POST", f"/providers/{quote(name, safe='')}/stop"))
 
-    def call(self, provider: str, tool: str, arguments: Mapping[str, Any] | None = None) -> Json:
+    def call(self, provider: str, tool: str, arguments: Mapping[str, Any] | None = None) -> shapes.CallAnswer:
         """Calls a tool: `call_id`, and `result` as MCP has it (`content`, `structuredContent`, `isError`)."""
         return self.call_raw(provider, tool, json.dumps(dict(arguments or {})))
 
-    def call_raw(self, provider: str, tool: str, arguments: str) -> Json:
+    def call_raw(self, provider: str, tool: str, arguments: str) -> shapes.CallAnswer:
         """The same with arguments that are JSON already: numbers keep their spelling."""
         body = f'{{"provider":{json.dumps(provider)},"tool":{json.dumps(tool)},"arguments":{arguments}}}'
-        return self._ask("POST", "/call", content=body.encode(), headers={"Content-Type": "application/json"})
+        return cast("shapes.CallAnswer", self._ask("POST", "/calls", content=body.encode(), headers=_JSON))
+
+    def new_code(self) -> shapes.Code:
+        """A one-time code, for a link that opens in a browser."""
+        return cast("shapes.Code", self._ask("POST", "/codes"))
+
+    def log_in(self, code: str) -> shapes.Login:
+        """A session token for a one-time code."""
+        return cast("shapes.Login", self._ask("POST", "/login", content=json.dumps({"code": code}), headers=_JSON))
 
     # -- the wire -----------------------------------------------------------------------------------------------------
 
     def _get(self, path: str, **parameters: str | int) -> Json:
         return self._ask("GET", path, params={name: value for name, value in parameters.items() if value != ""})
 
+    def _all(self, path: str, member: str, **parameters: str) -> Json:
+        """All pages as one."""
+        whole = page = self._get(path, limit=1000, **parameters)
+        while page["cursor"]:
+            page = self._get(path, limit=1000, cursor=page["cursor"], **parameters)
+            whole[member] += page[member]
+        whole["cursor"] = ""
+        return whole
+
+    @property
+    def _where(self) -> str:
+        return self.address.socket or self.address.url
+
     def _ask(self, method: str, path: str, **more: Any) -> Json:
-        where = self.address.socket or self.address.url
+        where = self._where
         if self.address.socket and not Path(self.address.socket).is_socket():
             raise NotRunning(f"Hangar cannot be reached at {where}: there is no such socket.")
         try:

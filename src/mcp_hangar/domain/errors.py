@@ -120,21 +120,21 @@ CODES: Final[dict[str, Code]] = {
         "No provider that this caller may see offers it.",
         "List the tools with tools/list (or hangar_tools) and use a name from there.",
         -32602,
-        400,
+        404,
     ),
     "unknown_prompt": Code(
         "Unknown prompt: {name}.",
         "No provider that this caller may see offers it.",
         "List the prompts with prompts/list and use a name from there.",
         -32602,
-        400,
+        404,
     ),
     "unknown_resource": Code(
         "Resource not found: {name}.",
         "No provider that this caller may see offers it.",
         "List the resources with resources/list and use a URI from there.",
         -32602,
-        400,
+        404,
     ),
     "unknown_task": Code(
         "There is no such task.",
@@ -163,6 +163,13 @@ CODES: Final[dict[str, Code]] = {
         "Start again without a cursor.",
         -32602,
         400,
+    ),
+    "stale_cursor": Code(
+        "The cursor is of an earlier run of Hangar.",
+        "What it points into was kept in memory and is gone.",
+        "Start again without a cursor; the audit trail has what was before.",
+        -32602,
+        410,
     ),
     "invalid_request_state": Code(
         "The requestState is not valid: {detail}.",
@@ -211,6 +218,34 @@ CODES: Final[dict[str, Code]] = {
     ),
     "method_not_allowed": Code(
         "{method} is not possible at {path}.", "This door answers {allowed}.", "Use one of those.", -32600, 405
+    ),
+    "upgrade_required": Code(
+        "{path} is a WebSocket.",
+        "Events are streamed there; it answers no plain request.",
+        "Connect with a WebSocket client, or read /api/v1/events.",
+        -32600,
+        426,
+    ),
+    "stream_message": Code(
+        "The message is not one that the stream takes: {detail}.",
+        "It takes `authenticate` first, then one `subscribe`.",
+        "See docs/reference/stream.md.",
+        -32600,
+        400,
+    ),
+    "stream_silent": Code(
+        "Nothing was said on the stream for {seconds:g} s.",
+        "Whoever connects must authenticate and subscribe soon.",
+        "Send both messages right after the connection is open.",
+        -32600,
+        408,
+    ),
+    "slow_reader": Code(
+        "The reader of the stream fell too far behind.",
+        "server.limits.stream_lag bounds how many events may wait for one reader.",
+        "Resume from the last cursor; subscribe to less, or read faster.",
+        LIMIT,
+        429,
     ),
     # decisions and limits
     "denied": Code("The call to {name} was denied by {policy}.", "{reason}", "{way_out}", DENIED),
@@ -333,6 +368,13 @@ CODES: Final[dict[str, Code]] = {
         "No call {id} is known.",
         "Views keep the newest events.keep bytes, and only of this run.",
         "Look in the audit trail, or list the calls with /api/v1/calls.",
+        -32602,
+        404,
+    ),
+    "session_unknown_here": Code(
+        "No session {id} is known.",
+        "Views keep the sessions of this run that were used last.",
+        "List them with /api/v1/sessions, or look in the audit trail.",
         -32602,
         404,
     ),

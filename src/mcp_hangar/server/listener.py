@@ -30,6 +30,9 @@ from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 from mcp_hangar.server.asgi import App, Send
 from mcp_hangar.server.http_head import Head, Known
 
+STREAM_PATH = b"/api/v1/stream"
+STREAM_MESSAGE_BYTES = 16 * 1024
+"""The largest message that a reader of the stream may send."""
 KEEP_ALIVE = 120
 HEAD_SECONDS = 20.0
 """Seconds within which a request must be whole once its first byte has come."""
@@ -265,6 +268,17 @@ class HangarProtocol(HttpToolsProtocol):
         self.in_head, self.unread, self.since = True, 0, 0.0
         super().on_message_complete()
 
+    def _should_upgrade_to_ws(self) -> bool:
+        """One path speaks WebSocket. A request for another is answered as if it had not asked."""
+        return self.url.partition(b"?")[0] == STREAM_PATH
+
+    def handle_websocket_upgrade(self) -> None:
+        from mcp_hangar.server.stream_protocol import StreamProtocol  # not before somebody comes: it costs start time
+
+        self.ws_protocol_class = StreamProtocol
+        self.open_connections.discard(self)
+        super().handle_websocket_upgrade()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.open_connections.discard(self)
@@ -304,6 +318,8 @@ def make_server(app: App, header_bytes: int, door: Door | None = None) -> Hangar
             app,
             http=protocol,
             ws="none",
+            ws_max_size=STREAM_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
             lifespan="off",
             access_log=False,
             log_config=None,

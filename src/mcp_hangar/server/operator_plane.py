@@ -10,6 +10,7 @@ import msgspec
 from mcp_hangar import __version__
 from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.listing import Client, question
+from mcp_hangar.application.offered import Offered
 from mcp_hangar.application.queries import Queries
 from mcp_hangar.domain.call import NO_CAPABILITIES, Caller, CallerType, Session
 from mcp_hangar.domain.errors import HangarError, ProtocolError, RequestError
@@ -20,10 +21,14 @@ from mcp_hangar.domain.mcp.request import Request
 from mcp_hangar.domain.policy import decide
 from mcp_hangar.domain.provider import Provider
 from mcp_hangar.server.api.app import build_api
+from mcp_hangar.server.api.problems import refuse
 from mcp_hangar.server.asgi import App, Receive, Scope, Send
 from mcp_hangar.server.bootstrap.wiring import House
+from mcp_hangar.server.config.reread import Configuration
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.hangar_tools import SilentChannel
+from mcp_hangar.server.operator_access import Access
+from mcp_hangar.server.websocket import Streams
 
 OPERATOR = Caller(id="operator", type=CallerType.operator)
 
@@ -40,6 +45,8 @@ class OperatorPlane:
             if self._doors is not None:
                 self._doors.check(scope, dict(scope["headers"]))
             path = scope["path"]
+            if scope["type"] == "websocket" and self._rest is None:
+                raise RequestError("not_found", path=path)
             if path == "/healthz":
                 await _answer(send, 200, {"status": "alive"})
             elif path == "/readyz":
@@ -52,9 +59,7 @@ class OperatorPlane:
             else:
                 raise RequestError("not_found", path=path)
         except HangarError as error:
-            status = error.row.http
-            value = {"type": f"urn:mcp-hangar:error:{error.code}", "title": error.what, "status": status, **error.data}
-            await _answer(send, status, value, b"application/problem+json")
+            await refuse(error, scope, send)
 
     def _why_not_ready(self) -> str:
         """A cold provider is no reason: the first call starts it."""
@@ -105,8 +110,8 @@ def operator(provider: str) -> Client:
     )
 
 
-def rest(house: House, admin_token: str) -> App:
-    """REST under `/api/v1`, behind the admin token."""
+def rest(house: House, access: Access) -> App:
+    """REST under `/api/v1` and the live stream, for whom `access` admits."""
 
     def denied_by(provider: Provider, tool: str) -> str:
         decision = decide(question(operator(provider.name), provider.name, tool), provider, house.proxy.fleet.judges)
@@ -115,19 +120,25 @@ def rest(house: House, admin_token: str) -> App:
     def logs(provider: Provider) -> list[str]:
         return house.launchers[provider.mode].logs(provider.name)
 
+    def providers() -> dict[str, Provider]:
+        return house.settings.providers
+
     queries = Queries(
         views=house.views,
         log=house.log,
         instances=house.instances,
-        providers=lambda: house.settings.providers,
-        offer=house.catalogue.newest_or_kept,
-        denied_by=denied_by,
+        sessions=house.sessions,
+        providers=providers,
+        offered=Offered(providers=providers, offer=house.catalogue.newest_or_kept, denied_by=denied_by),
         logs=logs,
         stopping=lambda: house.proxy.stopping,
         software=f"mcp-hangar {__version__}",
         config=str(house.settings.file),
     )
-    return build_api(queries, Commands(house), admin_token, version=__version__, record=house.log.append)
+    limits = house.settings.server.limits
+    stream = Streams(house.views.kept, access, limit=limits.streams, lag=limits.stream_lag)
+    configuration = Configuration(house.settings, house.environment)
+    return build_api(queries, Commands(house), configuration, access, stream, body_bytes=limits.body_bytes)
 
 
 async def _answer(send: Send, status: int, value: dict[str, Any], kind: bytes = b"application/json") -> None:

@@ -27,6 +27,7 @@ from mcp_hangar.server.config.values import parse_address
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.listener import HangarProtocol, HangarServer, bind, bind_unix, make_server
 from mcp_hangar.server.mcp_endpoint import McpEndpoint
+from mcp_hangar.server.operator_access import CODE_SECONDS, Access
 from mcp_hangar.server.operator_plane import OperatorPlane, rest
 
 log = structlog.get_logger(__name__)
@@ -39,7 +40,8 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
         host, port = listener.getsockname()[:2]
         async with _house(settings, environment) as (house, state, run):
             doors = _doors(settings, host, port)
-            operators = rest(house, settings.server.admin_token or state.admin_token)
+            access = Access(settings.server.admin_token or state.admin_token, house.log.append)
+            operators = rest(house, access)
             apart = settings.server.admin_listen
             endpoint = McpEndpoint(
                 methods=house.methods,
@@ -58,7 +60,7 @@ async def serve_http(settings: Settings, environment: Mapping[str, str]) -> None
                 _announce(run, settings, state, url=f"http://{_shown(host)}:{port}")
             serving.append(_serve(settings, endpoint, listener, endpoint))
             beside = [asyncio.create_task(every(KEEPALIVE_EVERY, endpoint.keep_alive), name="keep-alive")]
-            _print_welcome(settings, host, port, state)
+            _print_welcome(settings, host, port, access)
             await _until_told(settings, house, told, serving, beside)
 
 
@@ -74,7 +76,7 @@ async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> Non
     os.dup2(null, 0)
     os.close(null)
     async with _house(settings, environment, stdio=True) as (house, state, run):
-        operators = rest(house, settings.server.admin_token or state.admin_token)
+        operators = rest(house, Access(settings.server.admin_token or state.admin_token, house.log.append))
         app = OperatorPlane(house, None, operators)
         _announce(run, settings, state, socket=str(run.socket))
         limits = settings.server.limits
@@ -233,7 +235,7 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _print_welcome(settings: Settings, host: str, port: int, state: StateFile) -> None:
+def _print_welcome(settings: Settings, host: str, port: int, access: Access) -> None:
     """For the person at the terminal; on stderr, since stdout may carry the audit record."""
     url = f"http://{_shown(host)}:{port}/mcp"
     lines = [f"MCP Hangar {__version__} is ready at {url}", ""]
@@ -251,8 +253,17 @@ def _print_welcome(settings: Settings, host: str, port: int, state: StateFile) -
         "",
         "See what it does (in another terminal):",
         "  hangar status        hangar tools        hangar call PROVIDER TOOL --arg key=value",
-        f"  the record: {settings.audit.sink}; REST and its description: {url.removesuffix('/mcp')}/api/v1/docs",
-        f"  (with the admin token in {state.directory / 'admin.token'})",
+        f"  the record: {settings.audit.sink}; {_docs(settings, url, access)}",
     ]
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
+
+
+def _docs(settings: Settings, url: str, access: Access) -> str:
+    """A link that opens the REST docs in a browser once; never the token, since terminals and logs are read."""
+    apart = settings.server.admin_listen
+    if apart.startswith("unix:") or apart.endswith(":0"):
+        return f"REST at {apart}"
+    base = f"http://{apart}" if apart else url.removesuffix("/mcp")
+    minutes = round(CODE_SECONDS / 60)
+    return f"REST: {base}/api/v1/docs?code={access.new_code().code} (opens once, within {minutes} minutes)"

@@ -72,6 +72,7 @@ class House:
         subscribers: list[Subscriber],
     ) -> None:
         self.settings = settings
+        self.environment = environment
         self._state = state
         self._held: set[str] = set()
         epoch = uuid.uuid4().hex[:12]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -23,7 +24,7 @@ def status(url: Url = "", pid: Pid = 0, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _print(value: dict[str, Any]) -> None:
+def _print(value: Mapping[str, Any]) -> None:
     totals = value["totals"]
     print(f"{value['software']}, process {value['pid']}, up {duration(value['uptime_seconds'])}: {value['state']}")
     if value["record"]["refusing"]:

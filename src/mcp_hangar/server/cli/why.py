@@ -30,5 +30,5 @@ def why(
             return
         for line in value["story"]:
             print(safe(line))
-        call = value["call"]
+        call = dict(value["call"])
         table(["field", "value"], [(name, call[name]) for name in _SHOWN if call.get(name)])

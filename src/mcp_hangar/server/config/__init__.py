@@ -12,7 +12,7 @@ import hashlib
 import io
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +64,8 @@ class ServerLimits:
     sessions_per_caller: int = 100
     parked: int = 1000
     batch: int = 50
+    streams: int = 50
+    stream_lag: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,8 @@ class Settings:
     expose: Expose = Expose()
     events: EventSettings = EventSettings()
     audit: AuditSettings = AuditSettings()
+    unsafe_no_auth: bool = field(default=False, compare=False)
+    """Whoever started Hangar accepts a listener off loopback without a token."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     """Values that no text may show: those of secret keys and all that was filled in, short ones aside."""
     shown: Mapping[str, Any] = field(default_factory=lambda: types.MappingProxyType({}), repr=False, compare=False)
@@ -163,7 +167,8 @@ def load(path: Path, env: Mapping[str, str], *, unsafe_no_auth: bool = False) ->
         raise ConfigError(sorted(set(document.problems), key=lambda problem: (problem.line, problem.column)))
     where = path.absolute()
     merged = file.model_copy(update={"providers": {name: _merged(file, one) for name, one in file.providers.items()}})
-    return _Builder(where, env, document, merged).settings(hashlib.sha256(text.encode()).hexdigest())
+    built = _Builder(where, env, document, merged).settings(hashlib.sha256(text.encode()).hexdigest())
+    return replace(built, unsafe_no_auth=unsafe_no_auth)
 
 
 def show(settings: Settings) -> str:

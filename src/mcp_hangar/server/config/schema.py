@@ -98,6 +98,12 @@ class ServerLimitsSection(Section):
         le=10_000,
         description="Calls in one hangar_invoke, messages in one JSON-RPC batch (2025-03-26).",
     )
+    streams: Count = Field(default=50, ge=1, le=10_000, description="Readers of the live stream of events.")
+    stream_lag: Count = Field(
+        default=10_000,
+        ge=100,
+        description="Events that may wait for one reader of the stream. One that is slower is dropped; it can resume.",
+    )
 
 
 class ServerSection(Section):
