@@ -337,6 +337,8 @@ def _prefilter(where: CallFilter) -> Callable[[_Kept], bool]:
         "name": where.name,
         "caller": where.caller,
         "session_id": where.session,
+        "tenant": where.tenant,
+        "trace_id": where.trace,
     }
     needles = [_member(name, value) for name, value in wanted.items() if value and value.isascii()]
 
@@ -347,9 +349,11 @@ def _prefilter(where: CallFilter) -> Callable[[_Kept], bool]:
         end = kept.ended or kept.begun
         if where.since and _at(end.data) < where.since:
             return False
+        state = _STATES.get(end.type, "running")
+        if where.state and where.state != state:
+            return False
         if not where.outcome:
             return True
-        state = _STATES.get(end.type, "running")
         return where.outcome == state or (state == "completed" and _member("outcome", where.outcome) in end.data)
 
     return likely
