@@ -25,7 +25,7 @@ from mcp_hangar.application.ports.connection import Outgoing
 from mcp_hangar.application.questions import MOST_ROUNDS, Parked, Questions
 from mcp_hangar.application.recording import admitted, denied, failed, refused_upstream
 from mcp_hangar.application.seal import Seal
-from mcp_hangar.domain.call import Call
+from mcp_hangar.domain.call import Call, CallerType
 from mcp_hangar.domain.contracts.policy import PolicyDecision
 from mcp_hangar.domain.errors import (
     CallCancelled,
@@ -52,6 +52,9 @@ log = structlog.get_logger(__name__)
 _TOOLS: Final = TOOLS.method
 _SUBSCRIBING: Final = frozenset({"resources/subscribe", "resources/unsubscribe"})
 _MOST_MET: Final = 10_000
+_TYPES: Final = {each: each.value for each in CallerType}
+_ERAS: Final = {each: each.value for each in Era}
+"""Looked up: `value` of an enumeration is a call into Python."""
 
 
 class Way:
@@ -140,11 +143,11 @@ class Proxy:
                 session_id=call.session.id,
                 session_source=call.session.source,
                 caller=call.caller.id,
-                caller_type=call.caller.type.value,
+                caller_type=_TYPES[call.caller.type],
                 tenant=call.caller.tenant,
                 trace_id=call.trace[3:35],
                 client=call.client,
-                era=call.era.value,
+                era=_ERAS[call.era],
                 arguments=call.params.get("arguments", b""),
             )
         )

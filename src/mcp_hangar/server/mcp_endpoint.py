@@ -141,11 +141,7 @@ class McpEndpoint:
                 self._disagree(request, head)
                 await accept(send)
                 return
-            client = state["clients"].get(
-                (bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider)
-            )
-            if client is None or LOG_LEVEL in meta or HANGAR_SESSION in meta:
-                client = self._client(request, provider, state)
+            client = state["clients"].get((request.usual, provider)) or self._client(request, provider, state)
             if request.method not in MODERN_CALLS:
                 await self._answer(request, client, state, send)
                 return
@@ -242,12 +238,18 @@ class McpEndpoint:
             raise RequestError(
                 "invalid_params", method=request.method, detail=f"{CLIENT_CAPABILITIES} must be an object"
             )
-        client = self._methods.modern_client(request, self._caller, provider, state["peer"])
         clients = state["clients"]
-        if not clients:  # a connection's first: what upstream keeps for it ends with it
-            state["leaving"][Farewell(self._methods.forget, client.conversation)] = None
-        if LOG_LEVEL not in meta and HANGAR_SESSION not in meta and len(clients) < _MOST_CLIENTS:
-            clients[bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider] = client
+        says_more = LOG_LEVEL in meta or HANGAR_SESSION in meta
+        key = (bytes(meta[CLIENT_CAPABILITIES]), bytes(meta.get(CLIENT_INFO, b"")), provider)
+        client: Client | None = None if says_more else clients.get(key)
+        if client is None:
+            client = self._methods.modern_client(request, self._caller, provider, state["peer"])
+            if not clients:  # a connection's first: what upstream keeps for it ends with it
+                state["leaving"][Farewell(self._methods.forget, client.conversation)] = None
+        if not says_more and len(clients) < _MOST_CLIENTS:
+            clients[key] = client
+            if request.usual:
+                clients[request.usual, provider] = client
         return client
 
     async def _answer(self, request: Request, client: Client, state: dict[str, Any], send: Send) -> None:

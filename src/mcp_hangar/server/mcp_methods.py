@@ -94,7 +94,7 @@ class Methods:
         self._ears: dict[str, Ear] = {}
         self.streams: set[EventStream] = set()
         """Open streams of modern subscriptions, to be ended gracefully."""
-        self._places: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._places: dict[tuple[str, str, str], tuple[str, str, Raw]] = {}
         self._names: dict[bytes, str] = {}
         self._carried: dict[bytes, Capabilities] = {}
 
@@ -106,9 +106,8 @@ class Methods:
         if method == "tools/call" or method == "prompts/get":
             shown = request.name
             known = self._places.get((client.scope, method, shown))
-            provider, name = known or self._named(client, shown, method)
-            if name != shown:
-                params["name"] = Raw(envelope.encode(name))
+            provider, name, spelled = known or self._named(client, shown, method)
+            params["name"] = spelled
         elif method in ALL_METHODS:
             provider, name, shown, task = self._followed(request, client)
         elif method == "completion/complete":
@@ -122,12 +121,13 @@ class Methods:
             raise RequestError("invalid_params", method=method, detail="it does not name what it is about")
         if not provider:
             provider = self._only() if not client.prefixed else ""
-        meta = request.meta
+        meta = {} if request.usual else request.meta  # the usual ones are Hangar's to say anew
         trace = envelope.text(meta["traceparent"]) if "traceparent" in meta else traceparent
         if trace and _TRACEPARENT.match(trace):
             trace = f"{trace[:36]}{random.getrandbits(64):016x}{trace[52:]}"
         else:
-            trace = f"00-{random.getrandbits(128):032x}-{random.getrandbits(64):016x}-00"
+            drawn = f"{random.getrandbits(192):048x}"
+            trace = f"00-{drawn[:32]}-{drawn[32:]}-00"
         return Call(
             id=f"{RUN}-{next(calls):x}",
             method=method,
@@ -152,9 +152,10 @@ class Methods:
     def _only(self) -> str:
         return next((name for name in self.proxy.fleet.providers if name != HANGAR), "")
 
-    def _named(self, client: Client, shown: str, method: str) -> tuple[str, str]:
-        """(provider, plain name); remembered where it follows from the name alone."""
-        found = self._find(client, shown, method)
+    def _named(self, client: Client, shown: str, method: str) -> tuple[str, str, Raw]:
+        """(provider, plain name, its JSON); remembered where it follows from the name alone."""
+        provider, name = self._find(client, shown, method)
+        found = provider, name, Raw(envelope.encode(name))
         if len(shown) < LONGEST:
             if len(self._places) >= _MOST_REMEMBERED:
                 self._places.clear()

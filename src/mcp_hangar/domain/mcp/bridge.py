@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -52,6 +53,8 @@ _DEFAULT_LEVEL: Final = "info"
 _HANGAR: Final = HANGAR_PREFIX.rstrip("/").encode()
 _SPELLED_OUT: Final = re.compile(rb"\\u00[2-7]")
 """ASCII written as an escape: what would be rewritten might hide in it."""
+_LONGEST_REMEMBERED: Final = 1_024
+"""Characters: what clients and providers repeat is short."""
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./:-]+\Z")
 INPUT_METHODS: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 """Modern methods that may answer `input_required`."""
@@ -88,6 +91,21 @@ def carried(raw: Json, legacy: bool) -> Capabilities:
     return Capabilities(key=json.dumps(kept, sort_keys=True, separators=(",", ":")))
 
 
+@lru_cache(maxsize=1024)
+def _presented(capabilities: str, info: bytes) -> bytes:
+    """The members of `_meta` by which a modern provider is told who asks. The same for all calls of a client."""
+    return _MODERN_META % (capabilities.encode(), info)
+
+
+@lru_cache(maxsize=1024)
+def _mirrored(method: str, name: str) -> bytes:
+    """The header lines that mirror a modern request's body."""
+    lines = b"Mcp-Method: %b\r\n" % method.encode()
+    if method in NAME_PARAM:
+        lines += b"Mcp-Name: %b\r\n" % (name if _PLAIN_NAME.match(name) else encode_value(name)).encode("ascii")
+    return lines
+
+
 def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
     """The request for the provider, and the header lines that mirror it (modern only).
 
@@ -96,22 +114,25 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
     meta: list[bytes] = []
     lines = b""
     if era is Era.modern:
-        meta.append(_MODERN_META % (call.capabilities.key.encode(), call.client_info))
+        key, info, name = call.capabilities.key, bytes(call.client_info), call.name
+        if len(key) + len(info) + len(name) <= _LONGEST_REMEMBERED:
+            meta.append(_presented(key, info))
+            lines = _mirrored(call.method, name)
+        else:
+            meta.append(_presented.__wrapped__(key, info))
+            lines = _mirrored.__wrapped__(call.method, name)
         level = call.log_level or (_DEFAULT_LEVEL if call.era is Era.legacy else "")
         if level:
             meta.append(b'"io.modelcontextprotocol/logLevel":%b' % envelope.encode(level))
-        lines = b"Mcp-Method: %b\r\n" % call.method.encode()
-        if call.method in NAME_PARAM:
-            name = call.name
-            lines += b"Mcp-Name: %b\r\n" % (name if _PLAIN_NAME.match(name) else encode_value(name)).encode("ascii")
     for key, value in call.meta.items():
         if key == "progressToken":
             meta.append(b'"progressToken":%d' % number)
         elif key != "traceparent" and (not key.startswith(OWNED) or (key == RELATED and era is call.era)):
             meta.append(b"%b:%b" % (envelope.encode(key), value))
     if call.trace:
-        meta.append(b'"traceparent":"%b"' % call.trace.encode())
-        lines += b"traceparent: %b\r\n" % call.trace.encode()
+        trace = call.trace.encode()
+        meta.append(b'"traceparent":"%b"' % trace)
+        lines += b"traceparent: %b\r\n" % trace
     skipped = _LEGACY_ONLY if era is Era.modern else _MODERN_ONLY
     parts: list[bytes] = []
     for key, value in call.params.items():

@@ -11,13 +11,19 @@ import msgspec
 from mcp_hangar.domain.errors import RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Members, Raw
-from mcp_hangar.domain.mcp.eras import NAME_PARAM
+from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, CLIENT_INFO, NAME_PARAM, PROTOCOL_VERSION
 
 _ID: Final = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?[0-9]{1,20})\Z')
 _members = msgspec.json.Decoder(Members)
 _text = msgspec.json.Decoder(str)
 _EMPTY: Final = Raw(b"")
 _VERSION: Final = Raw(b'"2.0"')
+_COMPACT: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
+_REPEATED: Final = frozenset({PROTOCOL_VERSION, CLIENT_INFO, CLIENT_CAPABILITIES})
+_MOST_METAS: Final = 1_024
+_LONGEST_META: Final = 1_024
+"""Bytes."""
+_metas: Final[dict[bytes, Members]] = {}
 
 
 class Request(msgspec.Struct):
@@ -31,17 +37,80 @@ class Request(msgspec.Struct):
     """What `Mcp-Name` mirrors, where the method has such a parameter."""
     result: Raw = _EMPTY
     error: Raw = _EMPTY
+    usual: bytes = b""
+    """`_meta` as it came, if it says who asks and nothing else. `meta` is then shared, and must not be changed."""
+
+
+class _Envelope(msgspec.Struct):
+    jsonrpc: str = ""
+    id: Raw = _EMPTY
+    method: str = ""
+    params: Members | None = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
 
 
 def read_request(body: bytes, depth: int) -> Request:
     """Raises `RequestError` for anything but one JSON-RPC message whose envelope, params and `_meta` are unambiguous.
 
     Written flat, since every call passes here. Compact JSON with plain ASCII keys has exactly the computed length;
-    a repeated key, a blank or an escape only ever makes it longer, so equality proves that no key repeats, and only
-    what differs is looked at closely (`envelope.members`).
+    a repeated key, a blank, an escape or a further member only ever makes it longer, so equality proves that there is
+    none, and only what differs is looked at closely.
     """
     if body.count(b"{") + body.count(b"[") > depth and envelope.too_deep(body, depth):
         raise RequestError("too_deep", limit=depth)
+    try:
+        if not body.isascii():
+            body.decode()
+        top = _envelope.decode(body)
+    except envelope.UNREADABLE:
+        return _read_closely(body)
+    id, method, params = bytes(top.id), top.method, top.params
+    if (
+        not params
+        or not method
+        or top.jsonrpc != "2.0"
+        or not ((id.isdigit() and len(id) <= 20) or _ID.match(id))
+        or len(body)
+        != _COMPACT
+        + len(id)
+        + len(method)
+        + sum(map(len, params))
+        + sum(map(len, params.values()))
+        + 4 * len(params)
+        + 1
+    ):
+        return _read_closely(body)
+    raw = params.get("_meta")
+    usual, meta = b"", {}
+    try:
+        name = _text.decode(params[NAME_PARAM[method]]) if method in NAME_PARAM and NAME_PARAM[method] in params else ""
+        if raw is not None:
+            usual = bytes(raw)
+            known = _metas.get(usual)
+            if known is None:
+                meta = _read_meta(usual)
+                usual = usual if usual in _metas else b""
+            else:
+                meta = known
+    except envelope.UNREADABLE as error:
+        raise _unreadable(body, error) from None
+    return Request(id, method, params, meta, name, _EMPTY, _EMPTY, usual)
+
+
+def _read_meta(raw: bytes) -> Members:
+    """The members of `_meta`; kept by its bytes if only what clients repeat is in it."""
+    meta = _object(Raw(raw), "_meta")
+    if len(raw) <= _LONGEST_META and _REPEATED.issuperset(meta):
+        if len(_metas) >= _MOST_METAS:
+            _metas.clear()
+        _metas[raw] = meta
+    return meta
+
+
+def _read_closely(body: bytes) -> Request:
+    """What is not compact, not a request, or wrong."""
     try:
         if not body.isascii():
             body.decode()
@@ -52,18 +121,12 @@ def read_request(body: bytes, depth: int) -> Request:
         params: Members = {}
         meta: Members = {}
         name = ""
-        raw = top.get("params", _EMPTY)
-        if len(raw):
-            params = _members.decode(raw)
-            if len(raw) != sum(map(len, params)) + sum(map(len, params.values())) + 4 * len(params) + 1:
-                params = envelope.members(raw, "params")
+        if len(raw := top.get("params", _EMPTY)):
+            params = _object(raw, "params")
             if method in NAME_PARAM and (key := NAME_PARAM[method]) in params:
                 name = _text.decode(params[key])
-            raw = params.get("_meta", _EMPTY)
-            if len(raw):
-                meta = _members.decode(raw)
-                if len(raw) != sum(map(len, meta)) + sum(map(len, meta.values())) + 4 * len(meta) + 1:
-                    meta = envelope.members(raw, "_meta")
+            if len(raw := params.get("_meta", _EMPTY)):
+                meta = _object(raw, "_meta")
     except envelope.UNREADABLE as error:
         raise _unreadable(body, error) from None
     id = bytes(top.get("id", _EMPTY))
@@ -74,6 +137,13 @@ def read_request(body: bytes, depth: int) -> Request:
             raise RequestError("invalid_request", detail="it has neither a method nor a result for an id")
         return Request(id, "", {}, {}, "", top.get("result", _EMPTY), top.get("error", _EMPTY))
     return Request(id, method, params, meta, name)
+
+
+def _object(raw: Raw, where: str) -> Members:
+    found = _members.decode(raw)
+    if len(raw) != sum(map(len, found)) + sum(map(len, found.values())) + 4 * len(found) + 1:
+        found = envelope.members(raw, where)
+    return found
 
 
 def _unreadable(body: bytes, error: Exception) -> RequestError:
