@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ async def test_a_failed_start_says_what_to_do(
         assert fix in str(raised.value.facts["fix"])
         assert SECRET not in raised.value.why + raised.value.fix
         if attempt:
-            assert descriptors() == before, "nothing is left open"
+            assert descriptors() <= before, "nothing is left open"
         before = descriptors()
 
 
@@ -182,7 +183,7 @@ async def test_a_cancelled_launch_leaves_nothing_behind(launcher: SubprocessLaun
         launching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await (await launching).close()
-    assert descriptors() == before
+    assert descriptors() <= before
     assert (await read(await ask(await launcher.launch(scripted(), "after-1", "stdio")))).is_response
 
 
@@ -278,6 +279,19 @@ async def test_keeper_and_supervisor_killed_leave_nothing_of_the_session(launche
     await ended(pid, keeper, child, supervisor)
 
 
+async def test_what_a_supervisor_did_not_live_to_sweep_is_left_to_the_next(launcher: SubprocessLauncher) -> None:
+    code = TELL + "import time\nchild = os.fork()\nif child: tell([os.getpid(), os.getppid(), child])\ntime.sleep(1000)"
+    connection = await launcher.launch(python(code), "orphan-1", "stdio")
+    pid, keeper, child = await tell(connection)
+    supervisor = parent(keeper)
+    heard = Heard(connection)
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(keeper, signal.SIGKILL)
+    await heard.until(lambda: bool(heard.closed))
+    os.kill(supervisor, signal.SIGKILL)
+    await ended(pid, keeper, child, supervisor)
+
+
 async def test_a_provider_that_ends_at_once_is_a_failed_start_or_a_dead_connection(
     launcher: SubprocessLauncher,
 ) -> None:
@@ -316,12 +330,11 @@ def test_kill_9_of_hangar_leaves_no_process(tmp_path: Path) -> None:
     hangar = subprocess.Popen([sys.executable, "-c", HANGAR, str(tree), str(pids)], env=environment)
     try:
         family: dict[str, int] = {}
-        for _ in range(3000):
+        until = time.monotonic() + PATIENCE
+        while family.keys() != FAMILY and time.monotonic() < until:
+            time.sleep(0.01)
             lines = pids.read_text().splitlines() if pids.exists() else []
             family = {name: int(pid) for name, pid in (line.rsplit(" ", 1) for line in lines)}
-            if family.keys() == FAMILY:
-                break
-            select.select([], [], [], 0.01)
         assert family.keys() == FAMILY
         family["keeper"] = parent(family["provider"])
         family["supervisor"] = parent(family["keeper"])

@@ -26,7 +26,7 @@ from typing import IO, Any, Final, cast
 
 from mcp_hangar.domain.errors import StartFailed
 from mcp_hangar.domain.provider import Provider, SubprocessLaunch
-from mcp_hangar.infrastructure.transports.stdio import StdioConnection
+from mcp_hangar.infrastructure.transports.stdio import StdioConnection, uncut
 from mcp_hangar.supervisor import LAUNCH, REQUEST, SWEEP, command
 
 INHERITED: Final = (
@@ -58,6 +58,8 @@ class SubprocessLauncher:
         self._supervisor: _Supervisor | None = None
         self._logs: dict[str, _Log] = {}
         self._live: set[StdioConnection] = set()
+        self._asked: list[tuple[float, int, int]] = []
+        """What the supervisor was asked to sweep: when, session, and when that started."""
         self._closed = False
 
     def wires(self, provider: Provider) -> tuple[str, ...]:
@@ -85,8 +87,8 @@ class SubprocessLauncher:
         with contextlib.ExitStack() as pipes:
             try:
                 stdin, stdout, stderr = await self._hand_over(pipes, process)
+                await process.follow(stderr)  # before it starts: it may end, with last words, at once
                 await process.start(spec)
-                await process.follow(stderr)
                 await connection.open(stdin, stdout)
                 pipes.pop_all()
             except OSError as error:
@@ -128,7 +130,7 @@ class SubprocessLauncher:
         message = REQUEST.pack(kind, session, started)
         if self._supervisor is not None and self._supervisor.send(message, fds or []):
             return
-        self._supervisor = _Supervisor()
+        self._supervisor = _Supervisor(self._sweep_again)
         if not self._supervisor.send(message, fds or []):
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
 
@@ -138,6 +140,17 @@ class SubprocessLauncher:
         if not self._closed:
             with contextlib.suppress(OSError):
                 self._request(SWEEP, session, started)
+            self._asked = [*self._lately_asked(), (asyncio.get_running_loop().time(), session, started)]
+
+    def _sweep_again(self) -> None:
+        """A supervisor was killed, and may not have lived to read what it was just asked to sweep."""
+        for _, session, started in self._lately_asked():
+            self._sweep(session, started)
+
+    def _lately_asked(self) -> list[tuple[float, int, int]]:
+        """No longer than that: a session's number may be somebody else's one day."""
+        lately = asyncio.get_running_loop().time() - _SUPERVISOR_WAIT
+        return [asked for asked in self._asked if asked[0] > lately]
 
     def logs(self, provider: str) -> list[str]:
         log = self._logs.get(provider)
@@ -174,16 +187,13 @@ class _KeptProcess(asyncio.Protocol):
         self._gone: asyncio.Future[None] = loop.create_future()
         self._closed: asyncio.Future[None] = loop.create_future()
         self._control: asyncio.Transport | None = None
-        self._attached = False
-        """A transport whose making was cancelled never says that it closed (uvloop), so nobody may wait for that."""
         self._stderr: _Stderr | None = None
         self._unread = b""
         self._pid = 0
         self._at = 0
 
     async def attach(self, control: socket.socket) -> None:
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=control)
-        self._attached = True
+        await uncut(asyncio.get_running_loop().create_unix_connection(lambda: self, sock=control))
 
     async def start(self, spec: dict[str, Any]) -> None:
         """Returns once the program runs."""
@@ -210,8 +220,7 @@ class _KeptProcess(asyncio.Protocol):
             await self._stderr.close()
         if self._control is not None:
             self._control.close()
-            if self._attached:
-                await asyncio.wait([self._closed])
+            await asyncio.wait([self._closed])
 
     # --- asyncio.Protocol
 
@@ -265,7 +274,8 @@ class _KeptProcess(asyncio.Protocol):
 class _Supervisor:
     """The supervisor, started with the first provider; a socket that it alone holds tells both sides of the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -300,6 +310,7 @@ class _Supervisor:
         self._socket.close()
         self._process.wait()
         self._ended.set_result(None)
+        self._loop.call_soon(self._on_end)
 
     async def close(self) -> None:
         """It goes when its keepers are gone."""
@@ -344,12 +355,10 @@ class _Stderr(asyncio.Protocol):
         self._partial = b""
         self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
         self._transport: asyncio.ReadTransport | None = None
-        self._attached = False
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def attach(self) -> None:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: self, self._pipe)
-        self._attached = True
+        await uncut(asyncio.get_running_loop().connect_read_pipe(lambda: self, self._pipe))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.ReadTransport", transport)
@@ -394,8 +403,7 @@ class _Stderr(asyncio.Protocol):
     async def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-            if self._attached:
-                await asyncio.wait([self._closed])
+            await asyncio.wait([self._closed])
 
 
 # --- words ----------------------------------------------------------------------------------------------------------

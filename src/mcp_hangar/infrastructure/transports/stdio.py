@@ -16,8 +16,8 @@ import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Callable
-from typing import IO, Final, Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import IO, Final, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -26,12 +26,17 @@ from mcp_hangar.domain.errors import CallTimeout, HangarError, ProtocolError, Pr
 from mcp_hangar.domain.mcp.envelope import Message, Raw, encode, notification, read_message
 from mcp_hangar.domain.mcp.eras import SUBSCRIPTION_ID
 
+T = TypeVar("T")
+
 TERM_GRACE: Final = 5.0
 """Seconds between SIGTERM and SIGKILL, where `stop_grace` is not shorter."""
 _KILL_WAIT: Final = 5.0
 """Seconds that `close` waits after SIGKILL: only a process stuck in the kernel takes longer."""
-_LINGER: Final = 1.0
-"""Seconds between the end of a pipe and giving the provider up; how it exited is mostly known within a millisecond."""
+_LINGER: Final = 0.5
+_LINGERS: Final = 4
+"""So often so many seconds lie between the end of a pipe and giving the provider up. How it exited is mostly known
+within a millisecond; several short waits, since after a moment in which nothing ran at all one long wait would be over
+before the news is read."""
 _LINES_PER_TURN: Final = 256
 _DRAIN_BYTES: Final = 1024 * 1024
 _EDGE: Final = 256
@@ -203,8 +208,8 @@ class StdioConnection(asyncio.Protocol):
         """Speak over these pipes."""
         self._stdout = stdout
         try:
-            await self.loop.connect_write_pipe(lambda: self._writing, stdin)
-            await self.loop.connect_read_pipe(lambda: self, stdout)
+            await uncut(self.loop.connect_write_pipe(lambda: self._writing, stdin))
+            await uncut(self.loop.connect_read_pipe(lambda: self, stdout))
         except BaseException:
             self._hang_up()
             raise
@@ -451,11 +456,14 @@ class StdioConnection(asyncio.Protocol):
         if self._over is None:
             self._over = why
             self._wake_senders()
-            self._lingering = self.loop.call_later(_LINGER, self._give_up, why)
+            self._linger(why, _LINGERS)
 
-    def _give_up(self, why: str) -> None:
-        self._process.end(min(self._stop_grace, TERM_GRACE))
-        self._finish(why)
+    def _linger(self, why: str, left: int) -> None:
+        if left:
+            self._lingering = self.loop.call_later(_LINGER, self._linger, why, left - 1)
+        else:
+            self._process.end(min(self._stop_grace, TERM_GRACE))
+            self._finish(why)
 
     def _exited(self, how: str) -> None:
         """The process ended. What it wrote before is all in the pipe by now, so the last answers are read first."""
@@ -511,7 +519,7 @@ class StdioConnection(asyncio.Protocol):
             await self._process.close()
         closing = [f for f in (self._reader and self._reader_closed, self._writer and self._writing.closed) if f]
         if closing:
-            await asyncio.wait(closing, timeout=_LINGER)
+            await asyncio.wait(closing, timeout=_LINGER * _LINGERS)
 
     def _hang_up(self) -> None:
         """Both pipes closed, and nothing more written to one that is stuck."""
@@ -545,6 +553,17 @@ class _Writing(asyncio.BaseProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.closed.set_result(None)
         self._connection.lost("It closed its standard input but went on running.")
+
+
+async def uncut(connecting: Awaitable[T]) -> T:
+    """The making of a transport, to its end. It takes a turn of the loop; cancelled in that turn uvloop closes the
+    descriptor, and whoever owns it would close it once more, or what has its number by then."""
+    making = asyncio.ensure_future(connecting)
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        await asyncio.wait([making])
+        raise
 
 
 def _one_line(payload: bytes) -> bytes:
