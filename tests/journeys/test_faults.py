@@ -36,35 +36,42 @@ HTTP = ["http-legacy", "http-modern"]
 
 @pytest.fixture(scope="module", params=[*STDIO, *HTTP])
 def faulty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """The same provider twice: `brief` has little patience, for faults that nothing but time can tell."""
     wire, era = request.param.split("-")
     folder = tmp_path_factory.mktemp(request.param)
     record = folder / "record"
     more: dict[str, Any] = {
-        "limits": {"call_timeout": "3s", "message_bytes": "1MiB"},
+        "limits": {"message_bytes": "1MiB"},
         "lifecycle": {"restart": {"backoff": "50ms..200ms"}},
     }
     if wire == "stdio":
         provider = subprocess_provider(stdio_command(era), env={"RECORD": str(record)}, **more)
-        with house(folder, {"up": provider}) as opened:
+        with house(folder, {"up": provider, "brief": brief(provider)}) as opened:
             yield Faulty(opened, wire, record)
     else:
-        with recording(era) as upstream, house(folder, {"up": remote_provider(upstream.url, **more)}) as opened:
-            yield Faulty(opened, wire, record)
+        with recording(era) as upstream:
+            provider = remote_provider(upstream.url, **more)
+            with house(folder, {"up": provider, "brief": brief(provider)}) as opened:
+                yield Faulty(opened, wire, record)
 
 
-async def fault(wire: Wire, tool: str) -> str:
+def brief(provider: dict[str, Any]) -> dict[str, Any]:
+    return {**provider, "limits": {**provider["limits"], "call_timeout": "3s"}}
+
+
+async def fault(wire: Wire, tool: str, at: str = "up") -> str:
     """The code of what went wrong. The other call in flight, and the next one, are none the worse."""
     others: list[str] = []
 
     async def other() -> None:
-        others.append((await wire.call("up__sleep", {"seconds": 0.5})).text)
+        others.append((await wire.call(f"{at}__sleep", {"seconds": 0.2})).text)
 
     async with anyio.create_task_group() as group:
         if tool != "vanish":
             group.start_soon(other)
-        message = (await wire.call(f"up__{tool}")).message
+        message = (await wire.call(f"{at}__{tool}")).message
     assert others == ([] if tool == "vanish" else ["slept"])
-    assert (await wire.call("up__echo", {"after": tool})).text == json.dumps({"after": tool})
+    assert (await wire.call(f"{at}__echo", {"after": tool})).text == json.dumps({"after": tool})
     return str(message["error"]["data"]["code"])
 
 
@@ -85,10 +92,11 @@ async def test_a_fault_costs_its_own_call_a_typed_error_and_nothing_else(
     faulty: Faulty, era: str, tool: str, over_stdio: str, over_http: str
 ) -> None:
     expected = over_stdio if faulty.wire == "stdio" else over_http
+    at = "brief" if expected == "timeout" else "up"
     async with client(era, faulty.house.url) as wire:
-        await wire.call("up__echo")
+        await wire.call(f"{at}__echo")
         before = faulty.starts()
-        assert await fault(wire, tool) == expected
+        assert await fault(wire, tool, at) == expected
         assert faulty.starts() - before == (faulty.wire == "stdio" and tool == "vanish")
 
 
@@ -101,6 +109,14 @@ async def test_an_answer_with_a_key_said_twice_has_one_meaning_for_all(faulty: F
         assert message["error"]["data"]["code"] in ("provider_protocol", "timeout")
     else:
         assert message["result"]["content"] == [{"type": "text", "text": "second"}]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_half_an_emoji_costs_one_character_and_not_the_answer(faulty: Faulty, era: str) -> None:
+    async with client(era, faulty.house.url) as wire:
+        answer = await wire.call("up__cut")
+        assert answer.text == "fine: \N{GRINNING FACE}, cut: \N{REPLACEMENT CHARACTER}"
+        assert answer.result["structuredContent"] == {"\N{REPLACEMENT CHARACTER}": 1.0}
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -121,11 +137,11 @@ async def test_noise_on_stdout_and_stderr_is_no_fault(faulty: Faulty, tool: str,
 
 async def test_a_fault_is_recorded_with_its_kind(tmp_path: Path) -> None:
     with recording("legacy") as upstream:
-        provider = remote_provider(upstream.url, limits={"call_timeout": "1s", "message_bytes": "1MiB"})
-        with house(tmp_path, {"up": provider}) as hangar:
+        provider = remote_provider(upstream.url, limits={"message_bytes": "1MiB"})
+        with house(tmp_path, {"up": provider, "brief": brief(provider)}) as hangar:
             async with LegacyWire(hangar.url) as wire:
-                for tool in ("hang", "not_json", "huge", "vanish"):
-                    assert "error" in (await wire.call(f"up__{tool}")).message
+                for tool in ("brief__hang", "up__not_json", "up__huge", "up__vanish"):
+                    assert "error" in (await wire.call(tool)).message
             records = hangar.audit_until(lambda told: sum(r["type"] == "call.failed" for r in told) == 4)
     failed = {r["name"]: r["reason"] for r in records if r["type"] == "call.failed"}
     assert failed == {"hang": "timeout", "not_json": "protocol", "huge": "protocol", "vanish": "transport"}

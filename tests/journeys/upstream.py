@@ -48,7 +48,7 @@ TOOLS: list[Json] = [
     {"name": name, "description": f"It does: {name}.", "inputSchema": _OBJECT}
     for name in (
         *("echo", "count", "sleep", "hang", "fails", "vanish", "wrong_id", "twice", "deep", "invalid_utf8"),
-        *("not_json", "huge", "bomb", "junk", "stderr", "long_stream", "block"),
+        *("not_json", "huge", "bomb", "junk", "stderr", "long_stream", "block", "cut"),
     )
 ] + [RICH]
 ODD_RESULT = (
@@ -57,6 +57,10 @@ ODD_RESULT = (
     '"small":0.10000000000000000555,"z":1,"a":2},"x-unknown":{"kept":true},"isError":false}'
 ).encode()
 """Spellings and members that a parse and a rebuild would lose."""
+CUT_EMOJI = (
+    rb'{"content":[{"type":"text","text":"fine: \ud83d\ude00, cut: \ud83d"}],"structuredContent":{"\udc00":1.0}}'
+)
+"""What JavaScript writes of a string that was cut in the middle of a character."""
 
 
 class Vanished(Exception):
@@ -155,6 +159,8 @@ class Server:
                 said = b'{"content":[],"structuredContent":{"a":%b%b}}' % (b"[" * 200_000, b"]" * 200_000)
             case "invalid_utf8":
                 said = b'{"content":[{"type":"text","text":"\xff\xfe\xc3"}]}'
+            case "cut":
+                said = CUT_EMOJI
             case "not_json":
                 return before + b'"result":{"content":[}'
             case "vanish":
@@ -323,7 +329,7 @@ def recording(era: str = "legacy", server: Server | None = None, port: int = 0) 
     thread = threading.Thread(target=run, name="upstream")
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield upstream
     finally:
         loop.call_soon_threadsafe(end.set)

@@ -116,6 +116,13 @@ class Wire:
     ) -> Answer:
         return await self.ask("tools/call", {"name": tool, "arguments": arguments or {}, **more}, id=id)
 
+    async def bytes_of(self, tool: str, arguments: bytes) -> bytes:
+        """The answer to a call whose arguments are these bytes, as bytes."""
+        params = self._dress({"name": tool, "arguments": "HERE"})
+        body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).encode()
+        head = {**self._head("tools/call", params), "content-type": "application/json"}
+        return (await self.http.post(self.url, content=body.replace(b'"HERE"', arguments), headers=head)).content
+
     async def tools(self) -> list[str]:
         return [tool["name"] for tool in (await self.ask("tools/list")).result["tools"]]
 

@@ -23,6 +23,7 @@ from tests.journeys.wire import LEGACY, ModernWire
 pytestmark = pytest.mark.anyio
 HELLO = {"protocolVersion": LEGACY, "capabilities": {"elicitation": {}}, "clientInfo": {"name": "t", "version": "1"}}
 BODY_BYTES = 64 * 1024
+BATCH = 10
 
 
 class Terminal:
@@ -52,8 +53,8 @@ class Terminal:
             self.early.append(message)
         return message
 
-    async def initialize(self) -> Any:
-        self.ask("hello", "initialize", HELLO)
+    async def initialize(self, version: str = LEGACY) -> Any:
+        self.ask("hello", "initialize", {**HELLO, "protocolVersion": version})
         answer = await self.answer("hello")
         self.tell("notifications/initialized")
         return answer
@@ -65,7 +66,7 @@ class Terminal:
 @asynccontextmanager
 async def terminal(folder: Path, stub: Server | None = None, **more: Any) -> AsyncIterator[Terminal]:
     async with inside(folder, stub, **more) as house:
-        door = StdioDoor(house.house.methods, body_bytes=BODY_BYTES, depth=64)
+        door = StdioDoor(house.house.methods, body_bytes=BODY_BYTES, depth=64, batch=BATCH)
         stdin, write = os.pipe()
         read, stdout = os.pipe()
         running = asyncio.create_task(door.run(stdin, stdout))
@@ -259,6 +260,85 @@ async def test_a_subscription_is_acknowledged_told_and_ended_by_a_cancel(tmp_pat
         await one.house.until(lambda: not one.house.house.subscriptions._ears)
         one.modern(2, "tools/call", name="time__echo", arguments={})
         assert (await one.line())["id"] == 2
+
+
+async def test_a_subscription_gets_its_result_when_hangar_stops(tmp_path: Path) -> None:
+    async with terminal(tmp_path, a_server(Era.modern)) as one:
+        one.modern("sub", "subscriptions/listen", notifications={"toolsListChanged": True})
+        assert (await one.line())["method"] == "notifications/subscriptions/acknowledged"
+        one.house.house.subscriptions.fleet_changed()
+        assert (await one.line())["method"] == "notifications/tools/list_changed"
+        stopping = asyncio.create_task(one.house.house.stop(PATIENCE))
+        end = await one.line()
+        assert end["id"] == "sub" and end["result"]["resultType"] == "complete"
+        assert end["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"] == "sub"
+        await stopping
+        assert not one.house.house.subscriptions._ears
+
+
+def a_request(id: Any, method: str, **params: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
+
+
+async def test_a_batch_is_answered_by_one_line_and_each_of_its_calls_is_recorded(tmp_path: Path) -> None:
+    async with terminal(tmp_path, provider={"tools": {"deny": ["fails"]}}) as one:
+        await one.initialize("2025-03-26")
+        one.send(
+            [
+                a_request(1, "ping"),
+                a_request("1", "tools/call", name="time__echo", arguments={"text": "one of many"}),
+                a_request(2, "tools/call", name="time__fails", arguments={}),
+                {"jsonrpc": "2.0", "method": "notifications/initialized"},
+                {"jsonrpc": "2.0", "id": 3, "method": 7},
+                a_request(4, "initialize", **HELLO),
+                a_request(5, "no/such"),
+            ]
+        )
+        found = {repr(each["id"]): each for each in await one.line()}
+        assert found["1"]["result"] == {}
+        assert found["'1'"]["result"]["content"][0]["text"] == "one of many"
+        codes = {id: answer["error"]["code"] for id, answer in found.items() if "error" in answer}
+        assert codes == {"2": -32602, "3": -32600, "4": -32600, "5": -32601}
+        assert len(found) == 6
+        assert [end["name"] for end in await one.house.all_over()] == ["echo"]
+        assert [event["name"] for event in await one.house.record("call.denied")] == ["fails"]
+
+
+async def test_what_needs_no_answer_makes_no_line_of_a_batch(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as one:
+        await one.initialize("2025-03-26")
+        one.send([a_request("mine", "tools/call", name="time__silent", arguments={})])
+        await one.house.asked("silent")
+        cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "mine"}}
+        one.send([{"jsonrpc": "2.0", "method": "notifications/initialized"}, cancel])
+        assert [end["reason"] for end in await one.house.all_over()] == ["cancelled"]
+        one.ask(9, "ping")
+        assert (await one.line())["id"] == 9
+
+
+async def test_a_question_of_a_call_in_a_batch_is_answered_by_a_batch(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as one:
+        await one.initialize("2025-03-26")
+        one.send([a_request(1, "tools/call", name="time__asks", arguments={}), a_request(2, "ping")])
+        question = await one.line()
+        assert question["method"] == "elicitation/create"
+        one.send([{"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}])
+        told = await one.house.connection.posted_one(lambda message: message.get("id") == 77)
+        assert told["result"] == {"action": "decline"}
+        one.house.connection.answer(one.house.connection.last, {"result": CONTENT})
+        assert [each["id"] for each in await one.line()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("batch", "code"),
+    [(b"[]", -32600), (b"[1", -32700), (b"[%b]" % b",".join([b"{}"] * (BATCH + 1)), -32600)],
+)
+async def test_what_is_no_batch_is_refused_whole(tmp_path: Path, batch: bytes, code: int) -> None:
+    async with terminal(tmp_path) as one:
+        await one.initialize("2025-03-26")
+        one.send(batch)
+        answer = await one.line()
+        assert (answer["id"], answer["error"]["code"]) == (None, code)
 
 
 async def test_a_defect_is_answered_with_a_reference_and_nothing_of_its_inside(

@@ -15,13 +15,19 @@ import structlog
 
 from mcp_hangar.application.flight import Flight
 from mcp_hangar.application.listing import Client
-from mcp_hangar.application.sessions import ClientSession
+from mcp_hangar.application.sessions import ClientSession, EventStream
 from mcp_hangar.application.subscriptions import Ear, subscription_meta
 from mcp_hangar.domain.call import Caller, CallerType
 from mcp_hangar.domain.errors import Denied, HangarError, RequestError
 from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Json, Message
-from mcp_hangar.domain.mcp.eras import CLIENT_CAPABILITIES, MODERN_VERSIONS, PROTOCOL_VERSION, Era
+from mcp_hangar.domain.mcp.eras import (
+    BATCHING_VERSION,
+    CLIENT_CAPABILITIES,
+    MODERN_VERSIONS,
+    PROTOCOL_VERSION,
+    Era,
+)
 from mcp_hangar.domain.mcp.request import Request, peek_id, read_request
 from mcp_hangar.server.asking import ask_session, cancel, take_response
 from mcp_hangar.server.errors import defect, error_member, tool_refusal
@@ -51,8 +57,8 @@ class StdioChannel:
 
 
 class StdioDoor:
-    def __init__(self, methods: Methods, *, body_bytes: int, depth: int) -> None:
-        self._methods, self._body_bytes, self._depth = methods, body_bytes, depth
+    def __init__(self, methods: Methods, *, body_bytes: int, depth: int, batch: int) -> None:
+        self._methods, self._body_bytes, self._depth, self._batch_limit = methods, body_bytes, depth, batch
         self._caller = Caller(id="stdio", type=CallerType.anonymous)
         self.session: ClientSession | None = None
         self._flights: dict[bytes, Flight] = {}
@@ -62,7 +68,7 @@ class StdioDoor:
         self._writer: asyncio.StreamWriter | None = None
 
     async def run(self, stdin: int, stdout: int) -> None:
-        """Until the client closes stdin; what is under way then is cancelled."""
+        """Until the client closes stdin, or Hangar stops; what is under way then is cancelled."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=self._body_bytes + 1)
         incoming, _ = await loop.connect_read_pipe(
@@ -76,11 +82,11 @@ class StdioDoor:
             async for line in self._lines(reader):
                 self._spawn(self._handle(line))
                 await asyncio.sleep(0)  # in order, up to its first wait
+            for each in list(self._listening.values()):  # where Hangar stops, they end by themselves and say so
+                each.cancel()
         finally:
             for flight in list(self._flights.values()):
                 flight.cancel("The client has gone.")
-            for each in list(self._listening.values()):
-                each.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5)
             incoming.close()
@@ -118,16 +124,35 @@ class StdioDoor:
             return  # the client has gone; the loop over its lines ends by itself
 
     async def _handle(self, line: bytes) -> None:
+        answer = await (self._batch(line) if line.startswith(b"[") else self._respond(line))
+        if answer:
+            await self.write(answer)
+
+    async def _batch(self, line: bytes) -> bytes:
+        """A JSON-RPC batch, of revision 2025-03-26 alone: each message takes the way it would take by itself."""
+        try:
+            if self.session is None or self.session.version != BATCHING_VERSION:
+                raise RequestError("batch_unsupported")
+            raws = envelope.batch(line, self._batch_limit)
+        except RequestError as error:
+            return envelope.error(b"", error_member(error, Era.legacy))
+        async with asyncio.TaskGroup() as group:
+            parts = [group.create_task(self._respond(bytes(raw)), name="batch part") for raw in raws]
+        answers = [part.result() for part in parts if part.result()]
+        return b"[%b]" % b",".join(answers) if answers else b""
+
+    async def _respond(self, line: bytes) -> bytes:
+        """The answer to one message; empty if it needs none."""
         era = Era.legacy if self.session is not None else Era.modern
         try:
             request = read_request(line, self._depth)
             if not request.method:
                 if self.session is not None:
                     take_response(self.session, request)
-                return
+                return b""
             if not request.id:
                 await self._notified(request)
-                return
+                return b""
             if PROTOCOL_VERSION in request.meta or (self.session is None and request.method != "initialize"):
                 era = Era.modern
                 client = self._modern(request)
@@ -135,8 +160,7 @@ class StdioDoor:
                 era = Era.legacy
                 self.session, result = await self._methods.initialize(request, self._caller, "", self._tell)
                 self.session.listening = self
-                await self.write(envelope.result(request.id, result))
-                return
+                return envelope.result(request.id, result)
             else:
                 era = Era.legacy
                 client = self._methods.client_of(self.session)
@@ -148,13 +172,13 @@ class StdioDoor:
                 raise Denied("limit", limit="requests under way on stdio", value=MOST_AT_ONCE, retry_after=1)
             self._under_way += 1
             try:
-                await self._answer(request, client)
+                return await self._answer(request, client)
             finally:
                 self._under_way -= 1
         except HangarError as error:
-            await self.write(envelope.error(peek_id(line), error_member(error, era)))
+            return envelope.error(peek_id(line), error_member(error, era))
         except Exception as error:
-            await self.write(envelope.error(peek_id(line), error_member(defect(error), era)))
+            return envelope.error(peek_id(line), error_member(defect(error), era))
 
     def _modern(self, request: Request) -> Client:
         for key in (PROTOCOL_VERSION, CLIENT_CAPABILITIES):
@@ -169,15 +193,13 @@ class StdioDoor:
             )
         return self._methods.modern_client(request, self._caller, "", CONVERSATION)
 
-    async def _answer(self, request: Request, client: Client) -> None:
+    async def _answer(self, request: Request, client: Client) -> bytes:
         legacy = client.era is Era.legacy
         if request.method == "subscriptions/listen":
-            await self._listen(request, client)
-            return
+            return await self._listen(request, client)
         if request.method not in (LEGACY_CALLS if legacy else MODERN_CALLS):
             result = await self._methods.answer(request, client, self.session if legacy else None)
-            await self.write(envelope.result(request.id, result))
-            return
+            return envelope.result(request.id, result)
         ear = self._methods.ear(self.session) if legacy and self.session is not None else None
         call = self._methods.call_of(request, client, "")
         flight = Flight(call, StdioChannel(self, ear))
@@ -202,28 +224,33 @@ class StdioDoor:
             for flights in (self._flights, self.session.flights if self.session is not None else {}):
                 if flights.get(request.id) is flight:
                     del flights[request.id]
-        if not flight.unwanted:
-            await self.write(message)
+        return b"" if flight.unwanted else message
 
-    async def _listen(self, request: Request, client: Client) -> None:
+    async def _listen(self, request: Request, client: Client) -> bytes:
+        """Until the client cancels it, which is not answered, or Hangar stops, which is."""
         task = asyncio.current_task()
         assert task is not None
+        stream = EventStream("l")
 
         def deliver(method: str, params: dict[str, Json]) -> None:
-            self._spawn(self.write(envelope.notification(method, subscription_meta(request.id, params))))
+            stream.append(envelope.notification(method, subscription_meta(request.id, params)))
 
         ear = Ear(scope="", prefixed=client.prefixed, methods=set(), deliver=deliver)
         self._listening[request.id] = task
+        self._methods.streams.add(stream)
         try:
             honoured = await self._methods.listen(request, client, ear, StdioChannel(self, ear))
             acknowledged = subscription_meta(request.id, {"notifications": envelope.encode(honoured)})
             await self.write(envelope.notification("notifications/subscriptions/acknowledged", acknowledged))
-            await asyncio.get_running_loop().create_future()  # until it is cancelled
+            async for _, message in stream.follow(0):
+                await self.write(message)
         except asyncio.CancelledError:
-            return
+            return b""
         finally:
+            self._methods.streams.discard(stream)
             self._listening.pop(request.id, None)
             await self._methods.deafen(ear)
+        return envelope.result(request.id, subscription_meta(request.id, {"resultType": b'"complete"'}))
 
     async def _notified(self, request: Request) -> None:
         id = bytes(request.params.get("requestId", b""))

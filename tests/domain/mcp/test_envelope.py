@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -217,19 +218,37 @@ def test_depth_is_counted_however_wide_the_message_is(deep: int, wide: int, limi
     [
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{}}', "request"),
         ('{"id":"x","method":"a"}', "request"),
-        ('{"method":"a"}', "notification"),
         ('{"id":1,"result":{}}', "response"),
         ('{"id":1,"error":null,"more":[]}', "response"),
     ],
 )
-def test_a_message_is_one_of_three_kinds(text: str, kind: str) -> None:
+def test_a_message_asks_or_answers(text: str, kind: str) -> None:
     message = envelope.read_message(text.encode())
     kinds = {
         "request": message.is_request,
-        "notification": message.is_notification,
         "response": message.is_response,
     }
     assert [name for name, is_it in kinds.items() if is_it] == [kind]
+
+
+@given(st.text(st.characters()))
+@example("\ud83d")
+@example("\udc00\ud83d\ud83d\ude00\ud83d")
+@example("\\\ud83d\\\\ud83d \\ude00")
+def test_half_an_emoji_costs_one_character_and_no_message(text: str) -> None:
+    spelled = json.dumps(text)
+    whole = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", json.loads(spelled))
+    message = envelope.read_message(b'{"id":1,"result":{"text":%b}}' % spelled.encode())
+    assert json.loads(bytes(message.result)) == {"text": whole}
+    if whole == json.loads(spelled):
+        assert bytes(message.result) == b'{"text":%b}' % spelled.encode(), "what is whole is left as it was spelled"
+
+
+@given(st.binary(max_size=60) | st.text('\\"udD8c0Ef', max_size=60).map(str.encode))
+def test_what_is_mended_keeps_its_length_and_needs_no_second_time(data: bytes) -> None:
+    once = envelope.well_formed(data)
+    assert len(once) == len(data)
+    assert envelope.well_formed(once) == once
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"1", b'{"method":1}', b"{" * 100_000])

@@ -23,6 +23,7 @@ Members = dict[str, Raw]
 Json = bytes | Raw
 
 _members = msgspec.json.Decoder(Members)
+_batch = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
 encode = msgspec.json.encode
 """Any plain value -> JSON bytes."""
@@ -46,10 +47,6 @@ class Message(msgspec.Struct, frozen=True):
         return bool(self.method) and len(self.id) > 0
 
     @property
-    def is_notification(self) -> bool:
-        return bool(self.method) and len(self.id) == 0
-
-    @property
     def is_response(self) -> bool:
         return not self.method
 
@@ -62,7 +59,36 @@ def read_message(data: bytes) -> Message:
 
     Duplicate members are harmless here, since the envelope is built anew from what was read.
     """
-    return _message.decode(data)
+    try:
+        return _message.decode(data)
+    except msgspec.DecodeError:
+        if (mended := well_formed(data)) == data:
+            raise
+        return _message.decode(mended)
+
+
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+
+def well_formed(data: bytes) -> bytes:
+    """JSON in which half a surrogate pair (an emoji that was cut, as JavaScript may write it) is U+FFFD, of the same
+    length. Such a half is no character, no UTF-8 can hold it, and most parsers refuse all that it stands in."""
+    if b"\\u" not in data:
+        return data
+    return _ESCAPE.sub(lambda escape: b"\\ufffd" if escape[1] else escape[0], data)
+
+
+def batch(data: bytes, limit: int) -> list[Raw]:
+    """The messages of a JSON-RPC batch, undecoded. Raises `RequestError`."""
+    try:
+        raws = _batch.decode(well_formed(data))
+    except UNREADABLE as error:
+        raise RequestError("parse_error", detail=str(error)) from None
+    if not 0 < len(raws) <= limit:
+        raise RequestError("invalid_request", detail=f"a batch holds 1 to {limit} messages")
+    return raws
 
 
 def members(raw: Json, where: str = "the message") -> Members:

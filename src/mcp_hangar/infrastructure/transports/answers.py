@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from mcp_hangar.domain.errors import TransportError
+from mcp_hangar.domain.mcp import envelope
 from mcp_hangar.domain.mcp.envelope import Message
 from mcp_hangar.infrastructure.transports.dial import parse_endpoint
 
@@ -34,8 +35,8 @@ def read_message(data: bytes) -> Message | None:
     try:
         if not data.isascii():
             data.decode()
-        return decode_message(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return envelope.read_message(data)
+    except envelope.UNREADABLE:
         return None
 
 

@@ -80,7 +80,7 @@ async def serve_stdio(settings: Settings, environment: Mapping[str, str]) -> Non
         app = OperatorPlane(house, None, operators)
         _announce(run, settings, state, socket=str(run.socket))
         limits = settings.server.limits
-        door = StdioDoor(house.methods, body_bytes=limits.body_bytes, depth=limits.depth)
+        door = StdioDoor(house.methods, body_bytes=limits.body_bytes, depth=limits.depth, batch=limits.batch)
         talking = asyncio.create_task(door.run(stdin, stdout), name="stdio")
         await _until_told(settings, house, told, [_serve(settings, app, bind_unix(run.socket))], [talking])
 
