@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = frozenset(part for part in os.environ.get("HANGAR_TEST_REQUIRE", "").replace(" ", "").split(",") if part)
 OLDEST_NODE = 22
+
+
+# Properties are tried on other examples each time; at the gate on the same ones, so that what it says is no luck. How
+# fast examples come says something about the machine only.
+for profile, same in (("explore", False), ("gate", True)):
+    settings.register_profile(profile, derandomize=same, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HANGAR_TEST_PROPERTIES", "explore"))
 
 
 def missing(thing: str, why: str) -> NoReturn:

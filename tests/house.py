@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import secrets
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes import Running, free_port, plain_environment, running
+from tests.processes import START_LIMIT, Running, free_port, plain_environment, running
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURE = ROOT / "tests/fixtures/conformance_server.py"
@@ -52,7 +53,13 @@ class House:
         records = [json.loads(line) for line in lines[:-1] if line]
         return [record for record in records if not kinds or record["type"] in kinds]
 
-    def audit_until(self, enough: Callable[[list[Record]], bool], limit: float = 20.0) -> list[Record]:
+    def wait_until_it_answers(self) -> None:
+        """Until everything is open: state, record, doors."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)) as knock:
+            knock.request("GET", "/healthz")
+            assert knock.getresponse().status == 200, self.running.said()
+
+    def audit_until(self, enough: Callable[[list[Record]], bool], limit: float = 60.0) -> list[Record]:
         """The audit trail once it says enough; it is written behind the call, so it may come a moment later."""
         until = time.monotonic() + limit
         records = self.audit()
@@ -106,8 +113,10 @@ def house(
     with running(
         hangar_command(config), folder / "hangar.log", env=hangar_environment(**(env or {})), cwd=folder
     ) as started:
-        started.wait_for_port(port)
-        yield House(started, folder, port, mark)
+        started.wait_for_port(port)  # taken before anything else is opened
+        opened = House(started, folder, port, mark)
+        opened.wait_until_it_answers()
+        yield opened
 
 
 def subprocess_provider(command: Sequence[str | Path], **more: Any) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from mcp_hangar.server.mcp_endpoint import McpEndpoint
 from mcp_hangar.server.operator_plane import OperatorPlane
 from tests.fakes import FakeConnection, FakeExchange, FakeLauncher, Server
 
-PATIENCE = 10.0
-TURNS = 5_000
+PATIENCE = 60.0
+"""Seconds after which a wait counts as one that never ends."""
 CONTENT = {"content": [{"type": "text", "text": "hi"}]}
 
 T = TypeVar("T")
@@ -198,11 +198,11 @@ class Inside:
 
     async def until(self, what: Callable[[], T]) -> T:
         """What `what` says, once that is anything but nothing. Asked again each time the loop has turned."""
-        for _ in range(TURNS):
-            if found := what():
-                return found
-            await asyncio.sleep(0.001)
-        raise TimeoutError
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                if found := what():
+                    return found
+                await asyncio.sleep(0.001)
 
     async def all_over(self) -> list[Json]:
         """Wait until nothing is held any more; how the calls ended."""

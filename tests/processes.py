@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import select
 import signal
 import socket
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-START_LIMIT = 60.0
+START_LIMIT = 120.0
 """Seconds a process may take until it listens; machines that run tests are slow and shared."""
-STOP_LIMIT = 20.0
+STOP_LIMIT = 60.0
 
 Environment = Mapping[str, str]
 
@@ -29,9 +30,33 @@ def plain_environment(**more: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port to listen on in a moment. Not one of those that the kernel gives to whoever connects somewhere, or it
+    might be taken before that moment comes; and drawn by the system, since the plugin that mixes tests seeds `random`
+    alike in every worker."""
+    while True:
+        port = secrets.choice(_LISTENING)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            _LISTENING.remove(port)  # never the same one again
+            return port
+
+
+def _own_ports() -> list[int]:
+    first, last = 32768, 60999
+    with contextlib.suppress(OSError):
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return [port for port in range(10_000, 65_536) if not first <= port <= last]
+
+
+_LISTENING = _own_ports()
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses every connection: it is held by somebody who does not listen."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @dataclass

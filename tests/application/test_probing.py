@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -17,15 +18,20 @@ from tests.fakes import FakeConnection, FakeLauncher, Server, a_provider
 
 pytestmark = pytest.mark.anyio
 
-CHECK = HealthCheck(interval=30, timeout=0.01, unhealthy_after=3, healthy_after=2)
+CHECK = HealthCheck(interval=30, timeout=60, unhealthy_after=3, healthy_after=2)
+HASTY = replace(CHECK, timeout=0.01)
+"""For those who do not answer: one who does must not be given up because this machine is slow."""
 
 
 class Ward:
     """One instance under observation, on a clock that is moved an interval at a time."""
 
-    def __init__(self, server: Server | None = None, check: HealthCheck = CHECK, mode: Mode = Mode.subprocess) -> None:
+    def __init__(
+        self, server: Server | None = None, check: HealthCheck | None = None, mode: Mode = Mode.subprocess
+    ) -> None:
         self.now = 1000.0
         self.server = server or Server()
+        check = check or (HASTY if self.server.silent else CHECK)
         self.launcher = FakeLauncher(lambda wire: self.server)
         self.events: list[Event] = []
         self.instances = Instances(
@@ -98,7 +104,7 @@ async def test_real_traffic_spares_the_provider_the_question() -> None:
 
 
 async def test_the_answer_to_one_probe_does_not_spare_the_next() -> None:
-    ward = Ward(Server(silent={"ping"}), check=HealthCheck(interval=30, timeout=5))
+    ward = Ward(Server(silent={"ping"}), check=CHECK)
     await ward.admit()
     for count in range(1, 4):
         ward.now += 30
@@ -128,6 +134,7 @@ async def test_an_unhealthy_provider_is_degraded_and_still_serves_until_it_recov
     assert instance.state is State.degraded
     assert await ward.admit() is instance
     ward.server.silent.clear()
+    instance.provider = replace(ward.provider, health=CHECK)
     await ward.intervals()
     assert instance.state is State.degraded
     await ward.intervals()
@@ -182,7 +189,7 @@ async def test_a_provider_busy_with_a_long_call_is_not_given_up_while_the_call_m
 
 
 async def test_a_hung_provider_has_one_open_probe_at_a_time() -> None:
-    ward = Ward(Server(silent={"ping"}), check=HealthCheck(interval=30, timeout=0.01, unhealthy_after=50))
+    ward = Ward(Server(silent={"ping"}), check=replace(HASTY, unhealthy_after=50))
     await ward.admit()
     await ward.intervals(5)
     probes = [exchange for exchange in ward.connection.exchanges.values() if exchange.request.method == "ping"]
@@ -228,6 +235,8 @@ async def test_one_hung_instance_does_not_keep_the_others_from_being_probed() ->
     await ward.admit("bob")
     first, second = ward.launcher.connections
     first.server = Server(silent={"ping"})
+    hung = next(instance for instance in ward.instances.warm.values() if instance.key.caller == "ada")
+    hung.provider = replace(ward.provider, health=HASTY)
     await ward.intervals(6)
     assert second.methods.count("ping") == 6
     assert [instance.key.caller for instance in ward.instances.warm.values()] == ["bob"]

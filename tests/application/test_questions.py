@@ -104,7 +104,7 @@ async def test_a_parked_call_that_nobody_comes_back_for_expires(
 
 
 async def test_a_resumed_call_has_a_deadline_again(tmp_path: Path) -> None:
-    limits = {"limits": {"call_timeout": "300ms"}}
+    limits = {"limits": {"call_timeout": "1500ms"}}
     async with inside(tmp_path, provider=limits) as house, ModernWire(house.url, capabilities=CAN) as wire:
         first = (await wire.call("time__asks")).result
         answer = await wire.call("time__asks", requestState=first["requestState"], inputResponses={"q1": ACCEPTED})

@@ -20,15 +20,25 @@ class ScriptedHttp:
         self._loop = asyncio.get_running_loop()
         self._script = Script(self._apart, self._die)
         self._listener: Peer | None = None
+        self._unheard: list[str] = []
+        """What was said before somebody listened."""
         self._peers: set[Peer] = set()
         self.dead = asyncio.Event()
 
     def _apart(self, text: str) -> None:
-        def write() -> None:
-            assert self._listener is not None, "nobody listens"
+        self._soon(lambda: self._to_listener(text))
+
+    def _to_listener(self, *texts: str) -> None:
+        if self._listener is None:
+            self._unheard += texts
+            return
+        for text in texts:
             self._listener.event(text.encode())
 
-        self._soon(write)
+    def _listens(self, peer: Peer) -> None:
+        self._listener = peer
+        unheard, self._unheard = self._unheard, []
+        self._to_listener(*unheard)
 
     def _die(self, status: int) -> NoReturn:
         self._soon(self.dead.set)
@@ -46,7 +56,7 @@ class ScriptedHttp:
                 request = await peer.request()
                 if request.method == "GET":
                     peer.stream()
-                    self._listener = peer
+                    self._listens(peer)
                     await peer.gone()
                     return
                 if request.method == "DELETE":
@@ -100,7 +110,7 @@ class ScriptedSse(ScriptedHttp):
                 if request.method == "GET":
                     peer.stream()
                     peer.event(b"/messages?session=1", b"event: endpoint\n")
-                    self._listener = peer
+                    self._listens(peer)
                     await peer.gone()
                     return
                 self._script.hear(request.body.decode(), self._apart)

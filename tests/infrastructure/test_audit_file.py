@@ -134,7 +134,7 @@ async def main():
     print(failures)
 asyncio.run(main())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "3"
     assert seqs(tmp_path / "audit.jsonl") == list(range(1, 23))

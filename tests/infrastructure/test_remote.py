@@ -28,7 +28,7 @@ from mcp_hangar.infrastructure.transports.dial import parse_endpoint
 from tests.conftest import Node
 from tests.infrastructure.wire import PATIENCE, Peer, Wire, result, serving, until
 from tests.ports.connection_suite import Heard
-from tests.processes import free_port, plain_environment, running
+from tests.processes import closed_port, free_port, plain_environment, running
 
 pytestmark = pytest.mark.anyio
 
@@ -217,10 +217,11 @@ async def test_a_ca_file_that_cannot_be_used_is_told(
 
 
 async def test_each_way_not_to_be_reached_is_told_apart(launcher: RemoteLauncher) -> None:
-    error = await refused(launcher, provider(f"http://127.0.0.1:{free_port()}/mcp"))
+    with closed_port() as closed:
+        error = await refused(launcher, provider(f"http://127.0.0.1:{closed}/mcp"))
     assert "refused the connection" in error.why
     assert "listens on this port" in error.fix
-    error = await refused(launcher, provider("http://no-such-host.invalid/mcp"))
+    error = await refused(launcher, provider("http://no-such-host.invalid/mcp", connect_timeout=30))
     assert "could not be resolved (DNS)" in error.why
     with socket.socket() as deaf:
         # A full backlog: the kernel lets further connections wait for ever.
@@ -240,7 +241,7 @@ async def test_each_way_not_to_be_reached_is_told_apart(launcher: RemoteLauncher
 
 async def test_a_tls_handshake_that_never_ends_is_given_up(launcher: RemoteLauncher) -> None:
     async with serving(lambda peer: peer.gone()) as wire:
-        error = await refused(launcher, provider(f"https://127.0.0.1:{wire.port}/mcp", connect_timeout=0.3))
+        error = await refused(launcher, provider(f"https://127.0.0.1:{wire.port}/mcp", connect_timeout=2))
         assert "TLS was not agreed" in error.why
         await until(lambda: wire.open == 0)
 
@@ -347,7 +348,8 @@ async def test_a_proxy_that_refuses_is_told_without_its_credentials(
 
 
 async def test_a_proxy_that_is_gone_or_silent_is_told(launcher: RemoteLauncher) -> None:
-    error = await refused(launcher, provider("https://mcp.example/", proxy=f"http://127.0.0.1:{free_port()}"))
+    with closed_port() as closed:
+        error = await refused(launcher, provider("https://mcp.example/", proxy=f"http://127.0.0.1:{closed}"))
     assert "refused the connection" in error.why
     async with serving(lambda peer: peer.gone()) as proxy:
         launch = provider("https://mcp.example/", proxy=f"http://127.0.0.1:{proxy.port}", connect_timeout=0.3)
@@ -386,7 +388,8 @@ async def test_a_user_in_the_url_is_sent_as_credentials_and_never_shown(launcher
         assert wire.requests[0].fields["authorization"] == "Basic bWU6aHVudGVyMg=="
         assert "hunter2" not in wire.requests[0].target
         assert "bWU6aHVudGVyMg" not in repr(parse_endpoint("http://me:hunter2@127.0.0.1/"))
-    error = await refused(launcher, provider(f"http://me:hunter2@127.0.0.1:{free_port()}/mcp"))
+    with closed_port() as closed:
+        error = await refused(launcher, provider(f"http://me:hunter2@127.0.0.1:{closed}/mcp"))
     assert "hunter2" not in f"{error} {error.why} {error.fix} {error.data}"
 
 
@@ -396,13 +399,14 @@ async def test_two_ways_to_sign_in_are_one_too_many(launcher: RemoteLauncher) ->
 
 
 async def test_a_token_that_cannot_be_had_at_the_start_is_told(launcher: RemoteLauncher) -> None:
-    auth = ClientCredentials(token_url=f"http://127.0.0.1:{free_port()}/token", client_id="a", client_secret="hunter2")
-    async with serving(echoing) as wire:
-        connection = await launcher.launch(provider(wire.url, auth=auth), "time-1", "streamable_http")
-        with pytest.raises(Unsent) as raised:
-            await call(connection)
-        assert raised.value.code == "upstream_auth"
-        assert "hunter2" not in f"{raised.value} {raised.value.why}"
+    with closed_port() as closed:
+        auth = ClientCredentials(token_url=f"http://127.0.0.1:{closed}/token", client_id="a", client_secret="hunter2")
+        async with serving(echoing) as wire:
+            connection = await launcher.launch(provider(wire.url, auth=auth), "time-1", "streamable_http")
+            with pytest.raises(Unsent) as raised:
+                await call(connection)
+            assert raised.value.code == "upstream_auth"
+            assert "hunter2" not in f"{raised.value} {raised.value.why}"
 
 
 # What instances of a provider share

@@ -49,7 +49,7 @@ sys.stdin.read()
 """
     state = tmp_path / ("d" * 120)
     arguments = [sys.executable, "-c", script, str(state)]
-    dead = subprocess.run([*arguments, "die"], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    dead = subprocess.run([*arguments, "die"], stdout=subprocess.PIPE, text=True, timeout=120, check=False)
     with subprocess.Popen([*arguments, "live"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living:
         assert living.stdout is not None
         socket_of_living = Path(living.stdout.readline().strip())

@@ -46,7 +46,7 @@ class StdioWire:
     async def __aexit__(self, *_: object) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
-        with anyio.fail_after(30):
+        with anyio.fail_after(90):
             self.said += [line async for line in self.process.stdout]
             assert await self.process.wait() == 0, (self.folder / "stdio.log").read_text()
 
@@ -79,12 +79,7 @@ class StdioWire:
 
 
 def rest(hangar: House) -> httpx.AsyncClient:
-    path = hangar.folder / "state/admin.token"
-    until = time.monotonic() + 20
-    while not path.exists():  # the port is taken before the state is opened
-        assert time.monotonic() < until, hangar.running.said()
-        time.sleep(0.05)
-    token = path.read_text().strip()
+    token = (hangar.folder / "state/admin.token").read_text().strip()
     return httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{hangar.port}/api/v1", headers={"authorization": f"Bearer {token}"}, timeout=60
     )
@@ -95,14 +90,14 @@ def refusal_to_start(folder: Path, providers: dict[str, Any], *arguments: str, *
     config = write_config(folder, providers, "refused", free_port(), **sections)
     command = hangar_command(config, *arguments)
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=30, check=False, env=hangar_environment(), cwd=folder
+        command, capture_output=True, text=True, timeout=120, check=False, env=hangar_environment(), cwd=folder
     )
     assert done.returncode not in (0, -9), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 
 
-async def until(true: Callable[[], bool], limit: float = 30.0) -> None:
+async def until(true: Callable[[], bool], limit: float = 60.0) -> None:
     """Until something outside of the test has come true; bounded."""
     end = time.monotonic() + limit
     while not true():

@@ -17,7 +17,7 @@ from tests.journeys.wire import Json, LegacyWire, ModernWire, Wire, messages
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 WATCHED = "fixture+test://watched-resource"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture(params=["http-legacy", "http-modern", "stdio-legacy", "stdio-modern"])

@@ -211,7 +211,7 @@ async def test_pitfall_14_a_call_that_waited_for_a_cold_start_is_judged_again_be
     tmp_path: Path,
 ) -> None:
     record = tmp_path / "record"
-    command = stdio_command("legacy", "--slow-start", "3")
+    command = stdio_command("legacy", "--slow-start", "25")  # far longer than it takes to stop it meanwhile
     provider = subprocess_provider(command, env={"RECORD": str(record)}, protocol="legacy")
     results: list[Any] = []
     with house(tmp_path, {"up": provider}) as hangar:
@@ -272,8 +272,14 @@ async def test_pitfall_22_a_denial_is_no_success_on_the_wire_nor_in_the_record(
     assert denial["type"] == "call.denied" and denial["policy_id"] == "providers.up.tools.deny" and denial["reason"]
     assert [r["type"] for r in records if r.get("call_id") == denial["call_id"]] == ["call.denied"]
     async with rest(hangar) as admin:
-        rows = (await admin.get("/calls", params={"outcome": "denied", "name": "odd"})).json()["calls"]
-        assert denial["call_id"] in {row["id"] for row in rows}
+
+        async def denied() -> set[str]:
+            rows = (await admin.get("/calls", params={"outcome": "denied", "name": "odd"})).json()["calls"]
+            return {row["id"] for row in rows}
+
+        with anyio.fail_after(60):  # the view may learn of it a moment later than the file
+            while denial["call_id"] not in await denied():
+                pass
         for outcome in ("ok", "completed"):
             rows = (await admin.get("/calls", params={"outcome": outcome, "name": "odd"})).json()["calls"]
             assert rows == []

@@ -152,9 +152,9 @@ async def test_pitfall_41_hangar_is_ready_while_no_provider_is(tmp_path: Path) -
 async def test_pitfall_42_all_who_wait_for_a_slow_start_are_served_by_it(tmp_path: Path, era: str) -> None:
     record = tmp_path / "record"
     provider = subprocess_provider(
-        stdio_command(era, "--slow-start", "4"),
+        stdio_command(era, "--slow-start", "7"),
         env={"RECORD": str(record)},
-        limits={"call_timeout": "2s"},
+        limits={"call_timeout": "5s"},
         protocol=era,
     )
     answers: list[str] = []
@@ -187,12 +187,12 @@ async def test_pitfall_42_a_health_probe_is_never_a_second_initialize(tmp_path: 
 
 async def test_pitfall_42_a_provider_busy_for_long_is_not_given_up_by_its_probes(tmp_path: Path) -> None:
     record = tmp_path / "record"
-    health = {"interval": "200ms", "timeout": "200ms", "unhealthy_after": 1}
+    health = {"interval": "200ms", "timeout": "1s", "unhealthy_after": 1}
     provider = subprocess_provider(stdio_command(), env={"RECORD": str(record)}, health=health, protocol="legacy")
     with house(tmp_path, {"up": provider}) as hangar:
         async with ModernWire(hangar.url) as wire:
             await wire.call("up__count")
-            assert (await wire.call("up__block", {"seconds": 3})).text == "busy no more"
+            assert (await wire.call("up__block", {"seconds": 5})).text == "busy no more"
             assert (await wire.call("up__count")).text == "2"
     assert len([line for line in read_record(record) if "started" in line]) == 1
 

@@ -12,7 +12,7 @@ from tests.conftest import Node, RealServers
 from tests.house import house, remote_provider, subprocess_provider
 from tests.journeys.conftest import Full
 from tests.journeys.wire import LegacyWire, ModernWire
-from tests.processes import free_port, marked
+from tests.processes import closed_port, marked
 
 pytestmark = [pytest.mark.anyio, pytest.mark.node, pytest.mark.slow]
 
@@ -130,9 +130,11 @@ async def test_a_dead_provider_hides_only_itself(real_servers: RealServers, tmp_
         "time": subprocess_provider([real_servers.time]),
         "ends": subprocess_provider(["false"]),
         "silent": subprocess_provider(["sleep", "1000"], lifecycle={"start_timeout": "2s", "stop_grace": "500ms"}),
-        "nowhere": remote_provider(f"http://127.0.0.1:{free_port()}/mcp"),
     }
-    with house(tmp_path, providers) as hangar:
+    with (
+        closed_port() as closed,
+        house(tmp_path, {**providers, "nowhere": remote_provider(f"http://127.0.0.1:{closed}/mcp")}) as hangar,
+    ):
         async with ModernWire(hangar.url) as client:
             listed = await client.tools()
             answer = await client.call("time__get_current_time", {"timezone": "UTC"})

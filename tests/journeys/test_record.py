@@ -29,13 +29,16 @@ async def test_each_call_is_admitted_and_then_ends_exactly_once(tmp_path: Path, 
         fixture_server(tmp_path, upstream) as fixture,
         house(
             tmp_path,
-            {"fixture": remote_provider(fixture, tools={"deny": ["test_image*"]}, limits={"call_timeout": "2s"})},
+            {
+                "fixture": remote_provider(fixture, tools={"deny": ["test_image*"]}),
+                "brief": remote_provider(fixture, limits={"call_timeout": "1s"}),
+            },
         ) as hangar,
     ):
         async with client(era, hangar.url, name="auditor") as wire:
             await wire.call("fixture__greet", {"name": "x"})
             await wire.call("fixture__test_error_handling")
-            await wire.call("fixture__test_sleep", {"seconds": 60})
+            await wire.call("brief__test_sleep", {"seconds": 60})
             await wire.call("fixture__test_image_content")
             await wire.ask("prompts/get", {"name": "fixture__test_simple_prompt"})
             await wire.ask("resources/read", {"uri": "fixture+test://static-text"})
@@ -56,7 +59,7 @@ async def test_each_call_is_admitted_and_then_ends_exactly_once(tmp_path: Path, 
     assert refused[1][1] == "unknown_resource"
     for record in records:
         if record["type"] == "call.admitted":
-            assert record["provider"] == "fixture"
+            assert record["provider"] == ("brief" if record["name"] == "test_sleep" else "fixture")
             assert record["caller"]
             assert record["session_id"]
             assert record["era"] == era

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -100,9 +101,10 @@ async def test_a_provider_killed_in_the_middle_of_a_call_fails_that_call_and_sta
                 group.start_soon(sleep)
                 await until_sleeping(wire, "fixture__test_sleepers")
                 for pid in marked(hangar.mark):
-                    os.kill(pid, 9)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, 9)
             assert "error" in results[0].message or results[0].result["isError"]
-            until = time.monotonic() + 30
+            until = time.monotonic() + 60
             answer = await wire.call("fixture__greet", {"name": "again"})
             while "result" not in answer.message or answer.result.get("isError"):
                 assert time.monotonic() < until, answer
@@ -114,7 +116,7 @@ async def test_a_provider_killed_in_the_middle_of_a_call_fails_that_call_and_sta
 
 
 async def until_sleeping(wire: Wire, tool: str) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while json.loads((await wire.call(tool)).text)["sleeping"] == 0:
         assert time.monotonic() < until
         await anyio.sleep(0.05)

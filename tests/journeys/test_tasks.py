@@ -18,7 +18,7 @@ EXTENSION: Json = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
 
 
 async def finished(wire: Wire, task: str) -> Answer:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     answer = await wire.ask("tasks/get", {"taskId": task})
     while answer.result["status"] not in ("completed", "failed", "cancelled"):
         assert time.monotonic() < until, answer

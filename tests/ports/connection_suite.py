@@ -25,7 +25,7 @@ Steps = list[dict[str, Any]]
 
 LIMIT = 64 * 1024
 PROGRESS = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":$id,"progress":1}}'
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a wait counts as one that never ends. No test asserts how long anything took."""
 
 _ids = itertools.count(1000)

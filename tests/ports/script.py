@@ -83,7 +83,7 @@ class Script:
             return bool(name == (message["params"]["name"] if method else message["id"]))
 
         with self._changed:
-            self._changed.wait_for(lambda: any(map(wanted, self._received)), timeout=60)
+            self._changed.wait_for(lambda: any(map(wanted, self._received)), timeout=300)
             return next(filter(wanted, self._received), None)
 
 

@@ -30,6 +30,7 @@ from mcp_hangar.infrastructure.run_directory import RunDirectory
 from mcp_hangar.server.cli.call import read_arguments
 from mcp_hangar.server.cli.main import build
 from mcp_hangar.server.cli.output import safe
+from tests.processes import closed_port
 from tests.server.test_api import EVENTS, Fleet, api
 
 TOKEN = "an-admin-token-of-tests"
@@ -83,7 +84,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     env = {name: value for name, value in os.environ.items() if not name.startswith("HANGAR_")} | environment
     return subprocess.run(
         [sys.executable, "-c", RUN, *arguments],
-        env=env, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+        env=env, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -179,10 +180,9 @@ def test_without_a_running_hangar_the_status_is_3_and_the_way_out_is_named(tmp_p
     done = run("status", HANGAR_STATE_DIR=str(tmp_path))
     assert done.returncode == 3
     assert "hangar serve" in done.stderr
-    gone = socket.create_server(("127.0.0.1", 0))
-    url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    gone.close()
-    done = run("status", "--url", url, HANGAR_STATE_DIR=str(tmp_path), HANGAR_ADMIN_TOKEN="x" * 20)
+    with closed_port() as closed:
+        url = f"http://127.0.0.1:{closed}"
+        done = run("status", "--url", url, HANGAR_STATE_DIR=str(tmp_path), HANGAR_ADMIN_TOKEN="x" * 20)
     assert done.returncode == 3
     assert url in done.stderr
 
@@ -247,7 +247,7 @@ def test_version_and_help_answer_without_the_heavy_parts() -> None:
     script += (
         "build(['--help'])\nprint([m for m in ('httpx', 'fastapi', 'pydantic', 'rich.table') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "[]\n", done.stderr
 
 
@@ -275,7 +275,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
             break
         output += chunk
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(120) == 0
     return output.decode()
 
 

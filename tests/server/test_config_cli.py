@@ -52,7 +52,7 @@ def hangar_config(folder: Path, *arguments: str, **env: str) -> subprocess.Compl
         env=environment(folder, **env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
@@ -72,7 +72,7 @@ def on_a_terminal(folder: Path, *arguments: str) -> str:
             if not part:
                 break
             parts.append(part)
-        assert done.wait(60) == 1
+        assert done.wait(120) == 1
         return b"".join(parts).decode().replace("\r\n", "\n")
     finally:
         os.close(ours)

@@ -89,8 +89,9 @@ async def test_results_come_in_the_order_of_the_calls_and_one_failure_fails_one(
 
 async def test_a_call_over_its_time_fails_alone_and_its_record_says_timeout(tmp_path: Path) -> None:
     async with inside(tmp_path) as house, ModernWire(house.url) as wire:
+        await wire.call("time__echo")
         calls = [{"tool": "time__silent"}, {"tool": "time__echo"}]
-        results = (await said(wire, "hangar_invoke", calls=calls, timeout=0.2))["results"]
+        results = (await said(wire, "hangar_invoke", calls=calls, timeout=1.5))["results"]
         assert "error" in results[0] and results[1]["result"]["content"][0]["text"] == "hi"
         ends = {end["name"]: end for end in await house.all_over()}
         assert ends["silent"]["reason"] == "timeout"

@@ -523,6 +523,10 @@ def restored(shown: Any, original: Settings) -> Any:
     """What was shown, with the masked values put back: only the masks may differ."""
     for name, provider in shown.get("providers", {}).items():
         launch = original.providers[name].launch
+        if "description" in provider:
+            provider["description"] = unmasked(provider["description"], original.providers[name].description)
+        if isinstance(launch, SubprocessLaunch):
+            provider["command"] = list(map(unmasked, provider["command"], launch.command))
         if isinstance(launch, SubprocessLaunch) and "env" in provider:
             provider["env"] = {key: value.replace("${", "$${") for key, value in launch.env.items()}
         if isinstance(launch, RemoteLaunch) and "headers" in provider:
@@ -530,6 +534,11 @@ def restored(shown: Any, original: Settings) -> Any:
     if "token" in shown["server"]:
         shown["server"]["token"] = original.server.token
     return shown
+
+
+def unmasked(shown: str, original: str) -> str:
+    """What came from the environment is masked wherever it stands."""
+    return original.replace("${", "$${") if "***" in shown else shown
 
 
 def as_yaml(data: Any) -> str:
@@ -545,6 +554,7 @@ def as_yaml(data: Any) -> str:
 @example(
     data={"version": 1, "providers": {"p": {"mode": "subprocess", "command": ["$${A}", "1e3"], "env": {"A": "~"}}}}
 )
+@example(data={"version": 1, "providers": {"p": {"mode": "subprocess", "command": ["${A}"], "description": "${A}"}}})
 def test_an_accepted_configuration_survives_being_shown_and_read_again(tmp_path: Path, data: Any) -> None:
     first = outcome(tmp_path, as_yaml(data), {"A": "filled"})
     if not isinstance(first, Settings):
