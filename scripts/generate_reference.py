@@ -218,7 +218,7 @@ def _event_rows(field: msgspec.structs.FieldInfo, meaning: str) -> list[tuple[st
     if field.name != "arguments":
         return [(f"`{field.name}`", _type(field.type), _cell(meaning))]
     return [
-        ("`arguments_hash`", "text", "Keyed BLAKE2b over the arguments as they came."),
+        ("`arguments_hash`", "text", "BLAKE3 over the arguments as they came, keyed with `audit.hash_key` (or its BLAKE3: keys are 32 bytes)."),
         ("`arguments_preview`", "text", "With `audit.arguments: preview`: their beginning, secrets masked."),
         ("`arguments`", "any", "With `audit.arguments: full`: all of them."),
     ]

@@ -8,7 +8,6 @@ if asked for, as a redacted preview; whatever could move a terminal or end a lin
 from __future__ import annotations
 
 import enum
-import hashlib
 import random
 from collections.abc import Callable
 from copy import copy
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
+from blake3 import blake3
 
 from mcp_hangar.domain.events import AnyEvent, Event, Severity
 from mcp_hangar.domain.redaction import WINDOW, escape_controls, redact_json
@@ -33,7 +33,7 @@ class ArgumentsMode(enum.StrEnum):
     """What a record holds of a call's arguments (setting `audit.arguments`)."""
 
     hash = "hash"
-    """Only `arguments_hash`: BLAKE2b over the bytes as they came, keyed, so that equal calls can be told to be equal
+    """Only `arguments_hash`: BLAKE3 over the bytes as they came, keyed, so that equal calls can be told to be equal
     and guesses cannot be tried out by those who only read records."""
     preview = "preview"
     """The hash, and `arguments_preview`: the beginning, with secrets masked."""
@@ -86,14 +86,13 @@ class Codec:
         """`entropy(bits)` draws what tells ids of the same millisecond apart; no secret hangs on it."""
         self.epoch = epoch
         self.mode = arguments
-        # BLAKE2b takes keys of up to 64 bytes.
-        key = hash_key if len(hash_key) <= 64 else hashlib.blake2b(hash_key).digest()
-        self._keyed = hashlib.blake2b(key=key, digest_size=32)
+        # BLAKE3 takes keys of 32 bytes.
+        self._keyed = blake3(key=hash_key if len(hash_key) == 32 else blake3(hash_key).digest())
         self._entropy = entropy or random.Random().getrandbits
         self._second = self._millis = -1
         self._second_text = self._before = self._behind = b""
 
-    def hasher(self) -> hashlib.blake2b:
+    def hasher(self) -> blake3:
         """For arguments so large that whoever hashes them wants to pause between pieces."""
         return self._keyed.copy()
 
