@@ -25,6 +25,10 @@ from mcp_hangar.server.api.app import build_api
 from mcp_hangar.server.config import json_schema
 from mcp_hangar.server.config.schema import LATER, MODES_LATER
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from scripts import cli_page
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 WRITTEN_BY: Final = "<!-- Written by scripts/generate_reference.py; change the code instead. -->"
 
@@ -38,6 +42,7 @@ def pages() -> dict[str, str]:
         "docs/reference/events.md": events_page(),
         "docs/reference/rest.md": rest_page(openapi()),
         "docs/reference/openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
+        "docs/reference/cli.md": _page(["# The command line", WRITTEN_BY, *cli_page.parts()]),
         "schemas/hangar.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
     }
 
@@ -53,29 +58,32 @@ def errors_page() -> str:
         "(for a tool: in the result's text), beside `why` and `fix`. Words in braces are filled in from the case at "
         "hand.",
         "The JSON-RPC column is the `code` of a JSON-RPC error; ours lie outside the range that the protocol reserves. "
-        "The HTTP column is the status where HTTP tells it (REST always; on `/mcp` where the protocol asks for one).",
+        "The HTTP column is the status where HTTP tells it (REST always; on `/mcp` where the protocol asks for one). "
+        "Where both are empty, only a command tells it; [the command line](cli.md#exit-status) says what the exit "
+        "status means.",
         _table(
             ("code", "JSON-RPC", "HTTP", "what"),
-            [
-                (f"[`{name}`](#{name})", f"`{row.rpc}`", str(row.http), _prose(row.what))
-                for name, row in errors.CODES.items()
-            ],
+            [(f"[`{name}`](#{name})", *_wire(row), _prose(row.what)) for name, row in errors.CODES.items()],
         ),
     ]
     for name, row in errors.CODES.items():
         parts += [
             f"## {name}",
             f"- **What:** {_prose(row.what)}\n- **Why:** {_prose(row.why)}\n- **Fix:** {_prose(row.fix)}\n"
-            f"- JSON-RPC `{row.rpc}`, HTTP {row.http}",
+            + (f"- JSON-RPC `{row.rpc}`, HTTP {row.http}" if row.rpc else f"- Exit status {row.exit}"),
         ]
     return _page(parts)
+
+
+def _wire(row: errors.Code) -> tuple[str, str]:
+    return (f"`{row.rpc}`", str(row.http)) if row.rpc else ("", "")
 
 
 def _prose(text: str) -> str:
     """A sentence with its blanks as code, and nothing that Markdown would take for markup."""
     if re.fullmatch(r"\{\w+\}", text):
         return "(told by the case at hand)"
-    pieces = re.split(r"(`[^`]*`|\{[^{}]*\})", text)
+    pieces = re.split(r"(`[^`]*`|\{[^{}]*\})", text.replace("{{", "\0").replace("}}", "\1"))
     return "".join(
         piece
         if piece.startswith("`")
@@ -83,7 +91,7 @@ def _prose(text: str) -> str:
         if piece.startswith("{")
         else re.sub(r"([*<>|])", r"\\\1", piece)
         for piece in pieces
-    )
+    ).translate({0: "{", 1: "}"})
 
 
 # configuration

@@ -102,7 +102,7 @@ def test_every_error_code_has_its_anchor_and_its_three_sentences() -> None:
     for name, row in CODES.items():
         part = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
         assert all(f"**{word}:**" in part for word in ("What", "Why", "Fix")), name
-        assert f"JSON-RPC `{row.rpc}`, HTTP {row.http}" in part
+        assert (f"JSON-RPC `{row.rpc}`, HTTP {row.http}" if row.rpc else f"Exit status {row.exit}") in part
 
 
 def test_every_event_is_told_with_every_field() -> None:

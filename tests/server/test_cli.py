@@ -133,8 +133,8 @@ def test_a_tools_own_error_is_printed_and_is_status_1(hangar: Hangar) -> None:
 def test_a_denial_is_status_1_and_says_why_and_where_to_look(hangar: Hangar) -> None:
     hangar.fleet.error = Denied("denied", name="now", policy="p", reason="Not today.", way_out="Ask.", call_id="c2")
     assert hangar("call", "time", "now", code=1) == ""
-    assert "denied by p. Not today. Ask." in hangar.stderr
-    assert "hangar why c2" in hangar.stderr
+    assert "denied by p. Not today.\nFix: Ask.\n" in hangar.stderr
+    assert "See `hangar why c2` and docs/reference/errors.md#denied" in hangar.stderr
     assert json.loads(hangar("call", "time", "now", "--json", code=1))["code"] == "denied"
 
 

@@ -90,10 +90,14 @@ def test_check_of_a_wrong_file_tells_every_problem_like_a_compiler(folder: Path)
     done = hangar_config(folder, "check")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "hangar.yaml:2:17: a token is one word of printable ASCII characters. Make one with `openssl rand -hex 32`.",
-        "hangar.yaml:4:3: 'command' is missing in provider 'time'. Add it, such as 'command: [uvx, mcp-server-time]'.",
-        "hangar.yaml:6:5: unknown key 'comand'. Did you mean 'command'?",
-        "hangar.yaml:7:28: expected a duration such as 30s, not 30. Write 30s if you mean seconds.",
+        "hangar.yaml:2:17: a token is one word of printable ASCII characters. Make one with `openssl rand -hex 32`. "
+        "[config_value]",
+        "hangar.yaml:4:3: 'command' is missing in provider 'time'. Add it, such as 'command: [uvx, mcp-server-time]'. "
+        "[config_missing_key]",
+        "hangar.yaml:6:5: unknown key 'comand'. Did you mean 'command'? [config_unknown_key]",
+        "hangar.yaml:7:28: expected a duration such as 30s, not 30. Write 30s if you mean seconds. [config_value]",
+        "See docs/reference/errors.md#config_value, docs/reference/errors.md#config_missing_key, "
+        "docs/reference/errors.md#config_unknown_key",
     ]
 
 
@@ -123,6 +127,8 @@ def test_check_in_json_is_for_machines(folder: Path) -> None:
         "column": 5,
         "what": "unknown key 'comand'.",
         "fix": "Did you mean 'command'?",
+        "code": "config_unknown_key",
+        "more": "docs/reference/errors.md#config_unknown_key",
     }
     (folder / "hangar.yaml").write_text(GOOD)
     found = json.loads(hangar_config(folder, "check", "--json").stdout)

@@ -35,15 +35,27 @@ _JSON: Final = {"Content-Type": "application/json"}
 
 
 class HangarError(Exception):
-    """What went wrong, in words for a person."""
+    """What went wrong, in words for a person. `code` is stable, as in the reference of errors."""
+
+    code = "no_answer"
 
 
 class NotRunning(HangarError):
     """No running Hangar was found, or it cannot be reached."""
 
+    code = "not_running"
+
+
+class NoToken(HangarError):
+    """The admin token is not known here."""
+
+    code = "no_admin_token"
+
 
 class Ambiguous(HangarError):
     """Several Hangars run; one has to be named."""
+
+    code = "several_running"
 
     def __init__(self, addresses: list[Address]) -> None:
         self.addresses = addresses
@@ -347,17 +359,17 @@ def _only(found: list[Address], pid: int, state: Path) -> Address:
 def _token(address: Address, state: Path) -> str:
     """The admin token of a Hangar on this machine; another machine's is never guessed."""
     if address.url and not _is_loopback(address.url) and not address.pid:
-        raise HangarError(f"Set HANGAR_ADMIN_TOKEN to the admin token of the Hangar at {address.url}.")
+        raise NoToken(f"Set HANGAR_ADMIN_TOKEN to the admin token of the Hangar at {address.url}.")
     path = Path(address.token_file) if address.token_file else state / "admin.token"
     try:
         token = path.read_text().strip()
     except OSError as error:
-        raise HangarError(
+        raise NoToken(
             f"The admin token in {path} cannot be read ({error.strerror}). Run as the user that Hangar runs as, or set "
             "HANGAR_ADMIN_TOKEN."
         ) from None
     if not token.isascii() or not token.isprintable() or not token:
-        raise HangarError(f"{path} holds no token.")
+        raise NoToken(f"{path} holds no token.")
     return token
 
 

@@ -12,6 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from mcp_hangar.domain import operator_codes
+
+REFERENCE: Final = "docs/reference/errors.md"
+"""Where every code has its anchor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -22,9 +27,11 @@ class Code:
     why: str
     fix: str
     rpc: int
-    """JSON-RPC error code. Ours lie outside the reserved range -32768..-32000."""
+    """JSON-RPC error code. Ours lie outside the reserved range -32768..-32000. 0: never sent over MCP."""
     http: int = 200
     """HTTP status on the agent plane where JSON-RPC does not decide it, and on REST."""
+    exit: int = operator_codes.FAILED
+    """Exit status of a command that ends with it."""
 
 
 DENIED: Final = -33001
@@ -399,6 +406,8 @@ CODES: Final[dict[str, Code]] = {
         -32603,
         500,
     ),
+    # the command line
+    **{name: Code(what, why, fix, 0, 500, exit) for name, (what, why, fix, exit) in operator_codes.ROWS.items()},
 }
 
 
@@ -428,6 +437,11 @@ class HangarError(Exception):
     @property
     def fix(self) -> str:
         return self.row.fix.format_map(_Facts(self.facts))
+
+    @property
+    def link(self) -> str:
+        """Where the docs tell of it."""
+        return f"{REFERENCE}#{self.code}"
 
     @property
     def data(self) -> dict[str, object]:
@@ -507,10 +521,16 @@ class ConfigProblem:
 
     what: str
     fix: str
+    code: str
+    """A key of `CODES`."""
     file: str = ""
     line: int = 0
     column: int = 0
 
+    @property
+    def link(self) -> str:
+        return f"{REFERENCE}#{self.code}"
+
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}: " if self.line else (f"{self.file}: " if self.file else "")
-        return f"{place}{self.what} {self.fix}".rstrip()
+        return f"{place}{self.what} {self.fix}".rstrip() + f" [{self.code}]"

@@ -374,15 +374,18 @@ def _cannot_listen(host: str, port: int, error: OSError) -> ConfigProblem:
     where = f"{host}:{port}" if port or ":" not in host else host
     if error.errno == errno.EADDRINUSE:
         return ConfigProblem(
+            code="address_unavailable",
             what=f"Hangar cannot listen on {where}: something else does, maybe another Hangar.",
             fix="Stop it, or set server.listen to another port (`hangar status` shows a Hangar that runs).",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return ConfigProblem(
+            code="address_unavailable",
             what=f"Hangar may not listen on {where}.",
             fix="Ports below 1024 need rights; use a higher one in server.listen.",
         )
     return ConfigProblem(
+        code="address_unavailable",
         what=f"Hangar cannot listen on {where}: {error.strerror or error}.",
         fix="Set server.listen to an address of this machine.",
     )

@@ -30,7 +30,8 @@ def chosen_level(option: str | None, environment: Mapping[str, str]) -> str:
         if word:
             if word.lower() in LEVELS:
                 return word.lower()
-            raise ConfigError([ConfigProblem(what=f"{source} is {word!r}.", fix=f"Use one of: {', '.join(LEVELS)}.")])
+            fix = f"Use one of: {', '.join(LEVELS)}."
+            raise ConfigError([ConfigProblem(code="bad_option", what=f"{source} is {word!r}.", fix=fix)])
     return DEFAULT_LEVEL
 
 

@@ -191,6 +191,7 @@ def _run_directory(settings: Settings) -> RunDirectory:
         return RunDirectory(settings.state_dir)
     except OSError as error:
         problem = ConfigProblem(
+            code="path_unusable",
             what=f"The folder {settings.state_dir / 'run'} cannot be used: {error.strerror or error}.",
             fix="Give it to the user that Hangar runs as, or set state.dir to another folder.",
             file=str(settings.file),
@@ -211,6 +212,7 @@ def _audit(settings: Settings, stdio: bool) -> list[Subscriber]:
         return [AuditFile(sink, rotate_bytes=settings.audit.rotate_bytes, rotate_keep=settings.audit.rotate_keep)]
     except OSError as error:
         problem = ConfigProblem(
+            code="path_unusable",
             what=f"The audit file {sink} cannot be opened: {error.strerror or error}.",
             fix="Make its folder writable for the user that runs Hangar, or set audit.sink to another path.",
             file=str(settings.file),

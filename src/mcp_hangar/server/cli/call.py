@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mcp_hangar.server.cli.failing import FAILED
 from mcp_hangar.server.cli.output import print_json, safe
-from mcp_hangar.server.cli.reach import FAILED, AsJson, Pid, Url, reach
+from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 
 
 def call(

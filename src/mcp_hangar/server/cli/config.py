@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""`hangar config check | schema | show`: is the file right, what may it say, what is in effect.
-
-Exit status: 0 fine, 1 problems in the configuration, 2 wrong usage.
-"""
+"""`hangar config check | schema | show`: is the file right, what may it say, what is in effect."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
+from mcp_hangar.server.cli.environment import EnvFile, environment
+from mcp_hangar.server.cli.failing import telling
+from mcp_hangar.server.cli.output import print_json
+from mcp_hangar.server.cli.reach import AsJson
 from mcp_hangar.server.config import Settings, find_config, json_schema, load
 from mcp_hangar.server.config import show as rendered
 from mcp_hangar.server.config.problems import excerpt
@@ -28,7 +26,6 @@ ConfigOption = Annotated[
         "--config", "-c", metavar="FILE", help="The file; else HANGAR_CONFIG, ./hangar.yaml, ~/.config/hangar/."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 UnsafeOption = Annotated[
     bool,
     typer.Option("--unsafe-no-auth", help="Accept a listener off loopback without a token, as `hangar serve` would."),
@@ -36,11 +33,16 @@ UnsafeOption = Annotated[
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: JsonOption = False, unsafe_no_auth: UnsafeOption = False) -> None:
+def check(
+    config: ConfigOption = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+    unsafe_no_auth: UnsafeOption = False,
+) -> None:
     """Check the configuration whole; tell every problem with its place and a fix."""
-    settings = _settings(config, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
+    settings = _settings(config, env_file=env_file, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
     if as_json:
-        _print_json({"ok": True, "file": str(settings.file), "digest": settings.digest, "problems": []})
+        print_json({"ok": True, "file": str(settings.file), "digest": settings.digest, "problems": []})
         return
     count = len(settings.providers)
     print(f"{settings.file}: fine, {count} provider{'' if count == 1 else 's'}")
@@ -49,37 +51,29 @@ def check(config: ConfigOption = None, as_json: JsonOption = False, unsafe_no_au
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of hangar.yaml, for editors."""
-    _print_json(json_schema())
+    print_json(json_schema())
 
 
 @app.command()
-def show(config: ConfigOption = None, as_json: JsonOption = False, unsafe_no_auth: UnsafeOption = False) -> None:
+def show(
+    config: ConfigOption = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+    unsafe_no_auth: UnsafeOption = False,
+) -> None:
     """Print the effective configuration: defaults filled in, secrets masked."""
-    settings = _settings(config, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
+    settings = _settings(config, env_file=env_file, as_json=as_json, unsafe_no_auth=unsafe_no_auth)
     if as_json:
-        _print_json(dict(settings.shown))
+        print_json(dict(settings.shown))
     else:
         print(rendered(settings), end="")
 
 
-def _settings(config: str | None, *, as_json: bool, unsafe_no_auth: bool) -> Settings:
-    try:
-        path = find_config(config, os.environ, Path.cwd(), Path.home())
-        return load(path, os.environ, unsafe_no_auth=unsafe_no_auth)
-    except ConfigError as error:
-        _fail(error, as_json=as_json)
-
-
-def _fail(error: ConfigError, *, as_json: bool) -> NoReturn:
-    if as_json:
-        problems = [
-            {"file": one.file, "line": one.line, "column": one.column, "what": one.what, "fix": one.fix}
-            for one in error.problems
-        ]
-        _print_json({"ok": False, "problems": problems})
-    else:
-        print(described(error, with_lines=sys.stderr.isatty()), file=sys.stderr)
-    raise typer.Exit(1)
+def _settings(config: str | None, *, env_file: Path | None, as_json: bool, unsafe_no_auth: bool) -> Settings:
+    with telling(as_json):
+        variables = environment(env_file)
+        path = find_config(config, variables, Path.cwd(), Path.home())
+        return load(path, variables, unsafe_no_auth=unsafe_no_auth)
 
 
 def described(error: ConfigError, *, with_lines: bool) -> str:
@@ -104,7 +98,3 @@ def _pointer(problem: ConfigProblem) -> list[str]:
     # Tabs stay tabs, so that the caret stands below what it points at.
     before = "".join(char if char == "\t" else " " for char in line[: column - 1])
     return [f"    {line}", f"    {before}^"]
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -14,7 +14,7 @@ from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 def logs(
     provider: Annotated[str, typer.Argument(help="The provider's name.")],
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=10_000, help="At most so many of the newest.")
+        int, typer.Option("--lines", "-n", metavar="NUMBER", min=1, max=10_000, help="At most so many of the newest.")
     ] = 200,
     url: Url = "",
     pid: Pid = 0,

@@ -4,25 +4,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcp_hangar.domain.errors import ConfigError, HangarError
-
-EXIT_CONFIG = 1
+from mcp_hangar.server.cli.environment import EnvFile, environment
+from mcp_hangar.server.cli.failing import telling
 
 
 def serve(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", "-c", help="The configuration file; else HANGAR_CONFIG, ./hangar.yaml, ~/.config/hangar/."
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="The configuration file; else HANGAR_CONFIG, ./hangar.yaml, ~/.config/hangar/.",
         ),
     ] = None,
+    env_file: EnvFile = None,
     stdio: Annotated[bool, typer.Option("--stdio", help="Speak MCP on stdin and stdout instead of HTTP.")] = False,
     unsafe_no_auth: Annotated[
         bool,
@@ -32,7 +33,9 @@ def serve(
     ] = False,
     log_level: Annotated[
         str | None,
-        typer.Option("--log-level", help="debug, info, warning or error; else HANGAR_LOG_LEVEL, else info."),
+        typer.Option(
+            "--log-level", metavar="LEVEL", help="debug, info, warning or error; else HANGAR_LOG_LEVEL, else info."
+        ),
     ] = None,
 ) -> None:
     """Start Hangar and serve the configured providers."""
@@ -40,24 +43,16 @@ def serve(
     from mcp_hangar.server.bootstrap.serving import serve_http, serve_stdio
     from mcp_hangar.server.config import find_config, load
 
-    try:
-        level = chosen_level(log_level, os.environ)
+    with telling():
+        variables = environment(env_file)
+        level = chosen_level(log_level, variables)
         configure_logs(level)
-        path = find_config(str(config) if config else None, os.environ, Path.cwd(), Path.home())
-        settings = load(path, os.environ, unsafe_no_auth=unsafe_no_auth)
+        path = find_config(str(config) if config else None, variables, Path.cwd(), Path.home())
+        settings = load(path, variables, unsafe_no_auth=unsafe_no_auth)
         configure_logs(level, settings.secrets)
         run = serve_stdio if stdio else serve_http
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(settings, dict(os.environ)))
-    except ConfigError as error:
-        for problem in error.problems:
-            print(problem, file=sys.stderr)
-        raise typer.Exit(EXIT_CONFIG) from None
-    except HangarError as error:
-        print(f"{error.what} {error.why} {error.fix}", file=sys.stderr)
-        raise typer.Exit(EXIT_CONFIG) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+            runner.run(run(settings, variables))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

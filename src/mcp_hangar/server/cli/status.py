@@ -8,8 +8,9 @@ from typing import Any
 
 import typer
 
+from mcp_hangar.server.cli.failing import FAILED
 from mcp_hangar.server.cli.output import print_json, safe, table
-from mcp_hangar.server.cli.reach import FAILED, AsJson, Pid, Url, reach
+from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 
 
 def status(url: Url = "", pid: Pid = 0, as_json: AsJson = False) -> None:

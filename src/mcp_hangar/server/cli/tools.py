@@ -14,7 +14,9 @@ from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 
 def tools(
     provider: Annotated[str, typer.Argument(help="Only this provider's.")] = "",
-    query: Annotated[str, typer.Option("--query", "-q", help="Words that name or description contain.")] = "",
+    query: Annotated[
+        str, typer.Option("--query", "-q", metavar="WORDS", help="Words that name or description contain.")
+    ] = "",
     url: Url = "",
     pid: Pid = 0,
     as_json: AsJson = False,

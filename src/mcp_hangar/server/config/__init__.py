@@ -140,7 +140,9 @@ def find_config(explicit: str | None, env: Mapping[str, str], cwd: Path, home: P
                 # As it was given: that is how messages should name it.
                 return Path(expand_home(name, env))
             fix = f"Check {source}; it is looked for from {cwd}."
-            raise ConfigError([ConfigProblem(file=name, what=f"there is no such file ({source}).", fix=fix)])
+            raise ConfigError(
+                [ConfigProblem(code="config_missing", file=name, what=f"there is no such file ({source}).", fix=fix)]
+            )
     places = (cwd / "hangar.yaml", home / ".config" / "hangar" / "hangar.yaml")
     for place in places:
         if place.is_file():
@@ -150,7 +152,8 @@ def find_config(explicit: str | None, env: Mapping[str, str], cwd: Path, home: P
         [
             ConfigProblem(
                 what=f"there is no configuration. Looked at --config and HANGAR_CONFIG (not given), {looked}.",
-                fix="Write a hangar.yaml there, or name one with --config.",
+                fix="Write one with `hangar init`, or name one with --config.",
+                code="config_missing",
             )
         ]
     )

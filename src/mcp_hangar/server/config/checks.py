@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from mcp_hangar.domain.provider import Limits
 from mcp_hangar.server.config.glob_overlap import can_meet, is_covered
@@ -27,14 +27,20 @@ OWN_HEADERS: Final = frozenset({
 """Hangar writes these itself, per request."""
 
 Sound = Callable[..., bool]
-Finding = tuple[KeyPath, str, str]
-"""The key (or list entry) it stands at, what, and the fix."""
+
+
+class Finding(NamedTuple):
+    path: KeyPath
+    """The key (or list entry) it stands at."""
+    what: str
+    fix: str
+    code: str = "config_conflict"
 
 
 def check(document: Document, file: ConfigFile, *, unsafe_no_auth: bool) -> None:
     """Adds to the document's problems what does not fit together, leaving out what follows from broken values."""
-    for path, what, fix in _findings(document, file, unsafe_no_auth=unsafe_no_auth):
-        document.refuse(document.span(path), what, fix)
+    for found in _findings(document, file, unsafe_no_auth=unsafe_no_auth):
+        document.refuse(document.span(found.path), found.what, found.fix, found.code)
 
 
 def _findings(document: Document, file: ConfigFile, *, unsafe_no_auth: bool) -> Iterator[Finding]:
@@ -49,18 +55,18 @@ def _findings(document: Document, file: ConfigFile, *, unsafe_no_auth: bool) -> 
             yield from _name(str(name))
         if len(names) > 1 and file.expose.prefix == "never":
             what = "prefix 'never' is possible only with one provider"
-            yield ("expose", "prefix"), what, "Write 'always', or keep one provider"
+            yield Finding(("expose", "prefix"), what, "Write 'always', or keep one provider")
         for name, provider in file.providers.items():
             yield from _provider(sound, file, names[name], name, provider)
     if file.events.durability == "strict":
-        yield (
+        yield Finding(
             ("events", "durability"),
             "durability 'strict' needs a durable event store, and there is none",
             "Remove it, or install an extension that brings one",
         )
     audit = file.audit
     if sound("audit", "sink") and "rotate" in audit.model_fields_set and not audit.sink.startswith(("/", "~")):
-        yield (
+        yield Finding(
             ("audit", "rotate"),
             f"'rotate' has no effect with sink '{audit.sink}'",
             "Remove it, or name a file as the sink",
@@ -72,19 +78,20 @@ def _server(sound: Sound, file: ConfigFile, *, unsafe_no_auth: bool) -> Iterator
     host, port = parse_address(server.listen)
     open_door = not is_loopback(host) and not server.token and not unsafe_no_auth
     if open_door and sound("server", "token") and sound("server", "listen"):
-        yield (
+        yield Finding(
             ("server", "listen"),
             "listening off loopback without a token would let everyone in who can reach it",
             "Set server.token, listen on 127.0.0.1, or start with --unsafe-no-auth",
+            "config_open_door",
         )
     if server.token and server.token == server.admin_token:
-        yield (
+        yield Finding(
             ("server", "admin_token"),
             "admin_token equals token, so agents could change what governs them",
             "Make another with `openssl rand -hex 32`",
         )
     if server.admin_listen and server.admin_listen == server.listen and port:
-        yield (
+        yield Finding(
             ("server", "admin_listen"),
             "'admin_listen' is the same address as 'listen'",
             "Remove it, or choose another port",
@@ -93,12 +100,17 @@ def _server(sound: Sound, file: ConfigFile, *, unsafe_no_auth: bool) -> Iterator
     given = "sessions_per_caller" in limits.model_fields_set and sound("server", "limits")
     if given and limits.sessions_per_caller > limits.sessions:
         what = f"'sessions_per_caller' can never be reached, since 'sessions' is {limits.sessions}"
-        yield ("server", "limits", "sessions_per_caller"), what, "Lower it, or raise 'sessions'"
+        yield Finding(("server", "limits", "sessions_per_caller"), what, "Lower it, or raise 'sessions'")
 
 
 def _name(name: str) -> Iterator[Finding]:
     if name == "hangar":
-        yield ("providers", name), "the name 'hangar' is reserved for Hangar's own tools", "Choose another name"
+        yield Finding(
+            ("providers", name),
+            "the name 'hangar' is reserved for Hangar's own tools",
+            "Choose another name",
+            "config_value",
+        )
     elif not re.fullmatch(PROVIDER_NAME, name):
         better = re.sub(r"[^a-z0-9]+", "-", name.lower()).lstrip("-0123456789")[:32].rstrip("-")
         fix = f"Did you mean '{better}'?" if better and better != "hangar" else "Choose another name"
@@ -106,7 +118,7 @@ def _name(name: str) -> Iterator[Finding]:
             f"'{shorten(name)}' cannot be a provider's name: "
             "lower-case letters, digits and '-', beginning with a letter, at most 32"
         )
-        yield ("providers", name), what, fix
+        yield Finding(("providers", name), what, fix, "config_value")
 
 
 def _provider(
@@ -118,31 +130,43 @@ def _provider(
     for key in foreign:
         if key in given:
             what = f"'{key}' is for mode {other}, and '{name}' is {provider.mode}"
-            yield (*path, key), what, f"Remove it, or write 'mode: {other}'"
+            yield Finding((*path, key), what, f"Remove it, or write 'mode: {other}'")
     if needed not in given:
         example = "command: [uvx, mcp-server-time]" if needed == "command" else "url: https://mcp.example.com/mcp"
-        yield path, f"'{needed}' is missing in provider '{name}'", f"Add it, such as '{example}'"
+        yield Finding(
+            path, f"'{needed}' is missing in provider '{name}'", f"Add it, such as '{example}'", "config_missing_key"
+        )
     if provider.command and not provider.command[0].strip():
-        yield (*path, "command", 0), "the program's name is empty", "Write the program first, then its arguments"
+        yield Finding(
+            (*path, "command", 0),
+            "the program's name is empty",
+            "Write the program first, then its arguments",
+            "config_value",
+        )
     yield from _environment(path, provider)
     yield from _headers(path, provider)
     yield from _tools((*path, "tools"), provider)
     if provider.ca_file and provider.url.startswith("http://"):
-        yield (*path, "ca_file"), "'ca_file' has no effect without TLS", "Remove it, or use an https URL"
+        yield Finding((*path, "ca_file"), "'ca_file' has no effect without TLS", "Remove it, or use an https URL")
     if provider.transport == "legacy_sse" and provider.protocol == "modern":
-        yield (*path, "protocol"), "the modern protocol has no transport 'legacy_sse'", "Remove one of the two"
+        yield Finding((*path, "protocol"), "the modern protocol has no transport 'legacy_sse'", "Remove one of the two")
     whole = Limits().call_timeout
     for section in (file.defaults, provider):
         whole = section.limits.call_timeout if "call_timeout" in section.limits.model_fields_set else whole
     if provider.first_byte_timeout > whole and sound(*path, "limits") and sound("defaults"):
         what = f"'first_byte_timeout' can never be reached: limits.call_timeout ends the call after {whole:g} s"
-        yield (*path, "first_byte_timeout"), what, "Lower it, or raise limits.call_timeout"
+        yield Finding((*path, "first_byte_timeout"), what, "Lower it, or raise limits.call_timeout")
 
 
 def _environment(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
     for name in provider.env:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name, re.ASCII):
-            yield (*path, "env", name), f"'{shorten(name)}' cannot be a variable's name", "Use letters, digits and '_'"
+            yield Finding(
+                (*path, "env", name),
+                f"'{shorten(name)}' cannot be a variable's name",
+                "Use letters, digits and '_'",
+                "config_value",
+            )
 
 
 def _headers(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
@@ -150,13 +174,15 @@ def _headers(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
     for name in provider.headers:
         at, lower = (*path, "headers", name), name.lower()
         if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name, re.ASCII):
-            yield at, f"'{shorten(name)}' cannot be a header's name", "Use letters, digits and '-'"
+            yield Finding(
+                at, f"'{shorten(name)}' cannot be a header's name", "Use letters, digits and '-'", "config_value"
+            )
         elif lower in OWN_HEADERS:
-            yield at, f"the header {name} is written by Hangar itself", "Remove it"
+            yield Finding(at, f"the header {name} is written by Hangar itself", "Remove it", "config_value")
         elif lower in seen:
-            yield at, f"the header {name} is given twice, in other letters", "Keep one of the two"
+            yield Finding(at, f"the header {name} is given twice, in other letters", "Keep one of the two")
         elif lower == "authorization" and provider.auth is not None:
-            yield at, f"the header {name} and 'auth' exclude each other", "Keep one of the two"
+            yield Finding(at, f"the header {name} and 'auth' exclude each other", "Keep one of the two")
         seen.add(lower)
 
 
@@ -165,16 +191,16 @@ def _tools(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
     for index, glob in enumerate(tools.allow):
         if is_covered(glob, tools.deny):
             what = f"'{glob}' can never allow anything: 'deny' covers it"
-            yield (*path, "allow", index), what, "Remove it, or narrow 'deny'"
+            yield Finding((*path, "allow", index), what, "Remove it, or narrow 'deny'")
     for index, glob in enumerate(tools.idempotent):
         if is_covered(glob, tools.deny):
-            yield (
+            yield Finding(
                 (*path, "idempotent", index),
                 f"'{glob}' can never match: 'deny' covers it",
                 "Remove it, or narrow 'deny'",
             )
         elif tools.allow and not can_meet(glob, tools.allow):
-            yield (
+            yield Finding(
                 (*path, "idempotent", index),
                 f"'{glob}' can never match: 'allow' lets no such name through",
                 "Remove it, or widen 'allow'",

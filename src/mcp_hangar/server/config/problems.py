@@ -67,10 +67,11 @@ def _without(data: Mapping[str, Any], broken: set[KeyPath]) -> dict[str, Any]:
 def _tell(document: Document, path: KeyPath, found: Any) -> None:
     kind, context = str(found["type"]), found.get("ctx", {})
     if kind == "extra_forbidden":
-        document.refuse(document.span(path), *_unknown(document, path))
+        code = "config_not_yet" if is_later(path) else "config_unknown_key"
+        document.refuse(document.span(path), *_unknown(document, path), code)
         return
     if kind == "missing":
-        document.refuse(document.span(path[:-1]), *_missing(path, found["input"]))
+        document.refuse(document.span(path[:-1]), *_missing(path, found["input"]), "config_missing_key")
         return
     if kind == "hangar":
         what, fix = context["what"], context["fix"]
@@ -78,8 +79,10 @@ def _tell(document: Document, path: KeyPath, found: Any) -> None:
         what, fix = _choice(path, found["input"])
     else:
         what, fix = _wrong(document, path, kind, context, found["input"])
-    got = "" if what.endswith("yet") else _got(document, path, found["input"])
-    document.refuse(document.span(path, value=True), what + got, fix)
+    later = what.endswith("yet")
+    got = "" if later else _got(document, path, found["input"])
+    code = "config_not_yet" if later else "config_value"
+    document.refuse(document.span(path, value=True), what + got, fix, code)
 
 
 def _got(document: Document, path: KeyPath, value: object) -> str:

@@ -31,6 +31,8 @@ MASK: Final = "***"
 FILE_BYTES: Final = 1024 * 1024
 SECRET_FILE_BYTES: Final = 64 * 1024
 DEPTH: Final = 24
+_SYNTAX: Final = "config_syntax"
+_REFERS: Final = "config_reference"
 
 
 class Span(NamedTuple):
@@ -68,9 +70,11 @@ class Document:
             path, table = path[:-1], self.keys
         return table.get(path, Span(1, 1, 1, 1))
 
-    def refuse(self, span: Span, what: str, fix: str) -> None:
+    def refuse(self, span: Span, what: str, fix: str, code: str) -> None:
         self.problems.append(
-            ConfigProblem(file=self.file, line=span.line, column=span.column, what=_sentence(what), fix=_sentence(fix))
+            ConfigProblem(
+                code=code, file=self.file, line=span.line, column=span.column, what=_sentence(what), fix=_sentence(fix)
+            )
         )
 
 
@@ -85,7 +89,7 @@ def read_text(path: Path, shown: str) -> str:
     """The file's text, bounded; `ConfigError` where it cannot be read."""
 
     def unusable(what: str, fix: str) -> ConfigError:
-        return ConfigError([ConfigProblem(file=shown, what=what, fix=fix)])
+        return ConfigError([ConfigProblem(code="config_unreadable", file=shown, what=what, fix=fix)])
 
     try:
         with path.open("rb") as file:
@@ -100,7 +104,12 @@ def read_text(path: Path, shown: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
         problem = ConfigProblem(
-            file=shown, line=line, column=column, what="the file is not UTF-8 here.", fix="Save it as UTF-8."
+            code="config_unreadable",
+            file=shown,
+            line=line,
+            column=column,
+            what="the file is not UTF-8 here.",
+            fix="Save it as UTF-8.",
         )
         raise ConfigError([problem]) from None
 
@@ -116,7 +125,12 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
     except YAMLError as error:
         place = _at(text, getattr(error, "position", 0))
         problem = ConfigProblem(
-            file=file, line=place[0], column=place[1], what="a character that YAML does not allow.", fix="Remove it."
+            code="config_syntax",
+            file=file,
+            line=place[0],
+            column=place[1],
+            what="a character that YAML does not allow.",
+            fix="Remove it.",
         )
         raise ConfigError([problem]) from None
     except _Unreadable:
@@ -125,9 +139,9 @@ def read_document(text: str, file: str, env: Mapping[str, str]) -> Document:
         document.data = data
         return document
     if data is not None:
-        document.refuse(Span(1, 1, 1, 1), "expected keys and values", "Begin with 'version: 1'")
+        document.refuse(Span(1, 1, 1, 1), "expected keys and values", "Begin with 'version: 1'", _SYNTAX)
     elif not document.problems:
-        document.refuse(Span(1, 1, 1, 1), "the file is empty", "Write 'version: 1' and your providers")
+        document.refuse(Span(1, 1, 1, 1), "the file is empty", "Write 'version: 1' and your providers", _SYNTAX)
     raise ConfigError(document.problems)
 
 
@@ -147,7 +161,9 @@ class _Reader:
         data: Any = None
         for documents, event in enumerate(self._nodes()):
             if documents:
-                self._document.refuse(_span(event), "a second document begins here", "Keep one document; remove '---'")
+                self._document.refuse(
+                    _span(event), "a second document begins here", "Keep one document; remove '---'", _SYNTAX
+                )
                 raise _Unreadable
             data = self._value(event, ())
         return data
@@ -162,11 +178,14 @@ class _Reader:
         span = _span(event)
         self._document.values[path] = span
         if len(path) > DEPTH:
-            self._document.refuse(span, f"nested deeper than {DEPTH} levels", "No setting is that deep")
+            self._document.refuse(span, f"nested deeper than {DEPTH} levels", "No setting is that deep", _SYNTAX)
             raise _Unreadable
         if isinstance(event, AliasEvent):
             self._refuse(
-                path, "aliases ('*name') are not supported", "Write the value out, or quote a text that begins with '*'"
+                path,
+                "aliases ('*name') are not supported",
+                "Write the value out, or quote a text that begins with '*'",
+                code=_SYNTAX,
             )
             return None
         if event.anchor is not None:
@@ -174,10 +193,14 @@ class _Reader:
                 path,
                 "anchors ('&name') are not supported",
                 "Write the value out; 'defaults' is merged into every provider",
+                code=_SYNTAX,
             )
         if event.tag is not None:
             self._refuse(
-                path, "tags ('!name') are not supported", "Remove the tag, or quote a text that begins with '!'"
+                path,
+                "tags ('!name') are not supported",
+                "Remove the tag, or quote a text that begins with '!'",
+                code=_SYNTAX,
             )
         if isinstance(event, ScalarEvent):
             return self._scalar(event, path)
@@ -197,6 +220,7 @@ class _Reader:
                     span,
                     f"the key '{shorten(key)}' appears twice (first in line {self._document.keys[inner].line})",
                     "Keep one of the two",
+                    "config_duplicate_key",
                 )
                 inner = (*path, f"{key}\0{span.line}")
             self._document.keys[inner] = span
@@ -207,12 +231,14 @@ class _Reader:
 
     def _key(self, event: Any, span: Span, path: KeyPath) -> str:
         if not isinstance(event, ScalarEvent):
-            self._document.refuse(span, "expected a name as the key", "Quote values with ${…} inside {…} or […]")
+            self._document.refuse(
+                span, "expected a name as the key", "Quote values with ${…} inside {…} or […]", _SYNTAX
+            )
             raise _Unreadable
         if event.value == "<<" and event.implicit[0]:
             self._document.broken.add((*path, "<<"))
             self._document.refuse(
-                span, "merge keys ('<<') are not supported", "Write the values out, or use 'defaults'"
+                span, "merge keys ('<<') are not supported", "Write the values out, or use 'defaults'", _SYNTAX
             )
         return str(event.value)
 
@@ -233,7 +259,9 @@ class _Reader:
             return text
         value = resolve(text)
         if value is None:
-            self._refuse(path, f"{_named(path)} has no value", "Give it one, or remove it", value=False)
+            self._refuse(
+                path, f"{_named(path)} has no value", "Give it one, or remove it", value=False, code="config_value"
+            )
         return value
 
     def _interpolated(self, text: str, path: KeyPath) -> str:
@@ -329,9 +357,9 @@ class _Reader:
             return ""
         return text.removesuffix("\n").removesuffix("\r")
 
-    def _refuse(self, path: KeyPath, what: str, fix: str, *, value: bool = True) -> None:
+    def _refuse(self, path: KeyPath, what: str, fix: str, *, value: bool = True, code: str = _REFERS) -> None:
         self._document.broken.add(path)
-        self._document.refuse(self._document.span(path, value=value), what, fix)
+        self._document.refuse(self._document.span(path, value=value), what, fix, code)
 
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{(?:([^{}]*)\})?")
@@ -434,4 +462,4 @@ def _syntax(error: MarkedYAMLError, file: str, text: str) -> ConfigProblem:
         what, fix = "a value that begins with this character must be quoted.", "Put it in quotes."
     else:
         what, fix = "this is not valid YAML.", "Check quotes, brackets and indentation here."
-    return ConfigProblem(file=file, line=line, column=column, what=what, fix=fix)
+    return ConfigProblem(code=_SYNTAX, file=file, line=line, column=column, what=what, fix=fix)
