@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
 import re
+import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+import typer
 import uvicorn
 from typer.testing import CliRunner
 
@@ -27,9 +33,12 @@ from mcp_hangar.application.views import Views
 from mcp_hangar.client import Address, HangarClient, HangarError, NotRunning, Refused, running
 from mcp_hangar.domain.errors import Denied
 from mcp_hangar.infrastructure.run_directory import RunDirectory
-from mcp_hangar.server.cli.call import read_arguments
+from mcp_hangar.server.cli.arguments import read_arguments
+from mcp_hangar.server.cli.calls import moment
+from mcp_hangar.server.cli.logs import fresh
 from mcp_hangar.server.cli.main import build
-from mcp_hangar.server.cli.output import safe
+from mcp_hangar.server.cli.output import fit, safe
+from mcp_hangar.server.cli.tools import risk
 from tests.processes import closed_port
 from tests.server.test_api import EVENTS, Fleet, api
 
@@ -51,11 +60,12 @@ class Hangar:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.fleet = Answering()
+        self.lines = ["one", "evil \x1b[2J line", "three"]
         views = Views(epoch="e1", keep=1 << 20)
         codec = Codec(epoch="e1", hash_key=b"k")
         asyncio.run(views.see([codec.encode(event, seq) for seq, event in enumerate(EVENTS, 1)]))
         self.log = EventLog([], codec=codec, backlog_bytes=1000)
-        app = api(views, self.log, self.fleet, lines=["one", "evil \x1b[2J line", "three"])
+        app = api(views, self.log, self.fleet, lines=self.lines)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", access_log=False))
@@ -108,9 +118,25 @@ def test_status_tells_how_everything_fares(hangar: Hangar) -> None:
 
 
 def test_tools_lists_names_in_columns_and_definitions_in_json(hangar: Hangar) -> None:
-    assert hangar("tools").splitlines()[1] == "time\tnow\t-\tTells the time"
+    assert hangar("tools").splitlines() == [
+        "provider\ttool\tstate\trisk\tdenied by\tdescription",
+        "time\tnow\tready\t-\t-\tTells the time",
+    ]
     assert "git" in hangar.stderr
     assert json.loads(hangar("tools", "time", "--json"))["tools"][0]["definition"]["x-new"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        (None, "-"), ({}, "-"), ({"title": "x"}, "-"), ({"readOnlyHint": True}, "reads"),
+        ({"readOnlyHint": True, "destructiveHint": True}, "reads"), ({"readOnlyHint": False}, "destructive"),
+        ({"destructiveHint": False}, "writes"), ({"openWorldHint": True}, "destructive outside"),
+        ({"readOnlyHint": True, "openWorldHint": True}, "reads outside"), ({"readOnlyHint": "yes"}, "-"),
+    ],
+)  # fmt: skip
+def test_what_a_tool_says_of_itself_is_a_word_and_silence_is_no_promise(annotations: object, expected: str) -> None:
+    assert risk({"annotations": annotations}) == expected
 
 
 def test_call_passes_arguments_as_json_or_strings_and_prints_the_text(hangar: Hangar) -> None:
@@ -142,9 +168,68 @@ def test_why_tells_the_story_of_a_call(hangar: Hangar) -> None:
     output = hangar("why", "c2")
     assert "denied" in output
     assert "policy\tp" in output
+    assert "0.000 s\tcall.denied" in output
     assert json.loads(hangar("why", "c2", "--json"))["call"]["state"] == "denied"
     hangar("why", "none", code=1)
     assert "No call none is known." in hangar.stderr
+
+
+def test_calls_lists_what_was_called_and_how_it_ended(hangar: Hangar) -> None:
+    rows = [line.split("\t") for line in hangar("calls").splitlines()]
+    assert rows[0] == ["time", "provider", "name", "outcome", "seconds", "caller", "why", "call"]
+    assert [(row[1], row[3], row[7]) for row in rows[1:]] == [
+        ("time", "failed", "c3"),
+        ("git", "denied", "c2"),
+        ("time", "ok", "c1"),
+    ]
+    assert [row["id"] for row in json.loads(hangar("calls", "git", "--json"))["calls"]] == ["c2"]
+    assert json.loads(hangar("calls", "--since", "1s", "--json"))["calls"] == []
+    assert len(json.loads(hangar("calls", "--since", "1970-01-01T00:00Z", "-n", "1", "--json"))["calls"]) == 1
+
+
+def test_a_moment_is_so_long_ago_or_a_time() -> None:
+    now = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
+    assert moment("90m", now) == "2026-11-28T10:30:00.000Z"
+    assert moment("1d", now) == "2026-11-27T12:00:00.000Z"
+    assert moment("2026-11-28T10:00:00+02:00", now) == "2026-11-28T08:00:00.000Z"
+    for wrong in ("yesterday", "10", "-5m", "999999d"):
+        with pytest.raises(typer.BadParameter):
+            moment(wrong, now)
+
+
+def test_logs_follow_what_a_provider_writes(hangar: Hangar) -> None:
+    command = [sys.executable, "-c", RUN, "logs", "time", "-n", "1", "--follow"]
+    env = dict(os.environ) | {"HANGAR_STATE_DIR": str(hangar.state)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "three\n"
+        hangar.lines[:] = [*hangar.lines[1:], "four"]
+        assert following.stdout.readline() == "four\n"
+        hangar.lines[:] = [f"line {number}" for number in range(3)]
+        assert "missing here" in following.stdout.readline()
+        assert [following.stdout.readline() for _ in range(3)] == ["line 0\n", "line 1\n", "line 2\n"]
+        following.send_signal(signal.SIGINT)
+        assert following.wait(60) == 130
+
+
+def test_lines_that_came_since_are_found_by_what_is_left_of_those_before() -> None:
+    assert fresh([], ["a"]) == (["a"], False)
+    assert fresh(["a", "b"], ["a", "b"]) == ([], False)
+    assert fresh(["a", "b", "b"], ["b", "b", "c"]) == (["c"], False)
+    assert fresh(["a", "b"], ["c", "d"]) == (["c", "d"], True)
+    assert fresh(["a", "b"], []) == ([], True)
+
+
+def test_status_goes_on_until_it_is_told_to_stop(hangar: Hangar) -> None:
+    command = [sys.executable, "-c", RUN, "status", "--watch", "--every", "0.1", "--json"]
+    env = dict(os.environ) | {"HANGAR_STATE_DIR": str(hangar.state)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["state"] == "ready"
+        hangar.log.full = True
+        assert any(json.loads(line)["state"] == "refusing" for line in watching.stdout)
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(60) == 130
 
 
 def test_logs_show_what_a_provider_wrote_and_cannot_move_the_terminal(hangar: Hangar) -> None:
@@ -258,11 +343,13 @@ def test_config_is_there_when_it_is_asked_for(tmp_path: Path) -> None:
     assert "hangar.yaml" in done.stdout + done.stderr
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> str:
+def on_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
     """What a command prints when stdout is a terminal."""
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     env = {name: value for name, value in os.environ.items() if not name.startswith("HANGAR_")} | {"TERM": "xterm"}
-    env.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        env.pop(name, None)
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], env=env | environment, stdout=theirs)
     os.close(theirs)
     output = b""
@@ -285,6 +372,30 @@ def test_a_terminal_gets_a_table_and_no_color_if_it_says_so(hangar: Hangar) -> N
     plain = on_a_terminal("tools", HANGAR_STATE_DIR=state, NO_COLOR="1")
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", plain)
     assert "\\x1b[2J" in on_a_terminal("logs", "time", HANGAR_STATE_DIR=state)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_a_table_fits_the_terminal(hangar: Hangar, columns: int) -> None:
+    state = str(hangar.state)
+    for command in (["status"], ["tools"], ["calls"], ["why", "c2"]):
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(*command, columns=columns, HANGAR_STATE_DIR=state))
+        lines = shown.replace("\r\n", "\n").splitlines()
+        assert max(map(len, lines)) <= columns, command
+        assert any("time" in line or "git" in line for line in lines), command
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_columns_give_way_in_order_and_names_are_kept_whole(columns: int) -> None:
+    names = ["provider", "tool", "state", "description"]
+    row = ["a-provider", "a_tool_with_a_long_name", "ready", "words " * 40]
+    kept, widths = fit(names, [row], columns, {"description": 20}, ("state",))
+    assert kept == [0, 1, 2, 3]
+    assert widths[:3] == [10, 23, 5]
+    assert sum(widths) + 2 * 3 == columns
+    assert fit(names, [row], 60, {"description": 20}, ("state",))[0] == [0, 1, 3]
+    narrow = fit(names, [row], 30, {"description": 20}, ("state",))
+    assert narrow[0] == [0, 1, 3]
+    assert narrow[1][1] < 23
 
 
 def test_arguments_keep_what_only_looks_like_json() -> None:

@@ -154,6 +154,7 @@ class HangarClient:
         state_dir: str | Path = "",
         token: str = "",
         environment: Mapping[str, str] | None = None,
+        timeout: float = 330.0,
     ) -> HangarClient:
         """The Hangar at `url` (or HANGAR_URL), the one with `pid`, or the only one that runs.
 
@@ -165,7 +166,7 @@ class HangarClient:
         url = url or ("" if pid else env.get("HANGAR_URL", ""))
         address = Address(url=url) if url else _only(running(state), pid, state)
         token = token or env.get("HANGAR_ADMIN_TOKEN", "") or _token(address, state)
-        return cls(address, token)
+        return cls(address, token, timeout=timeout)
 
     def __enter__(self) -> HangarClient:
         return self

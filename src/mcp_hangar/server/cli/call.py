@@ -3,35 +3,50 @@
 
 from __future__ import annotations
 
-import json
+import difflib
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mcp_hangar.server.cli.arguments import Schema, check, read_arguments
+from mcp_hangar.server.cli.completing import PROVIDERS, TOOLS
 from mcp_hangar.server.cli.failing import FAILED
-from mcp_hangar.server.cli.output import print_json, safe
+from mcp_hangar.server.cli.output import print_json, safe, waiting
 from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
+
+if TYPE_CHECKING:
+    from mcp_hangar.client import HangarClient
 
 
 def call(
-    provider: Annotated[str, typer.Argument(help="The provider's name.")],
-    tool: Annotated[str, typer.Argument(help="The tool, as the provider calls it.")],
+    provider: Annotated[str, typer.Argument(help="The provider's name.", autocompletion=PROVIDERS)],
+    tool: Annotated[str, typer.Argument(help="The tool, as the provider calls it.", autocompletion=TOOLS)],
     arg: Annotated[
         list[str] | None,
-        typer.Option("--arg", "-a", metavar="KEY=VALUE", help="An argument; JSON if it is JSON, else a string."),
+        typer.Option("--arg", "-a", metavar="KEY=VALUE", help="An argument: JSON, or text where the tool takes text."),
     ] = None,
     json_args: Annotated[
         str, typer.Option("--json-args", metavar="JSON", help="All arguments as one JSON object; - reads stdin.")
     ] = "",
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Send the arguments though they do not fit the tool's schema.")
+    ] = False,
     url: Url = "",
     pid: Pid = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Call a tool and print what it answers."""
+    """Call a tool and print what it answers. Arguments are checked against the tool's schema first."""
+    # What is wrong in itself is told without asking anyone.
     arguments = read_arguments(arg or [], json_args)
     with reach(url, pid, as_json) as hangar:
-        answer = hangar.call_raw(provider, tool, arguments)
+        schema, others = _schema(hangar, provider, tool)
+        if schema is not None:
+            arguments = read_arguments(arg or [], "", schema) if arg else arguments
+            if not no_check:
+                check(provider, tool, schema, arguments)
+        with waiting(f"Calling {tool} of {provider}"), _suggesting(tool, others):
+            answer = hangar.call_raw(provider, tool, arguments)
         result = answer["result"]
         if as_json:
             print_json(answer)
@@ -43,39 +58,33 @@ def call(
         raise typer.Exit(FAILED)
 
 
-def read_arguments(pairs: list[str], whole: str) -> str:
-    """The arguments as JSON text. Numbers keep their spelling."""
-    if pairs and whole:
-        raise typer.BadParameter("--arg and --json-args exclude each other")
-    if whole:
-        text = sys.stdin.read() if whole == "-" else whole
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise typer.BadParameter(f"--json-args is not JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise typer.BadParameter("--json-args must be a JSON object")
-        return text
-    members: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"--arg takes KEY=VALUE, not {pair!r}")
-        if name in members:
-            raise typer.BadParameter(f"--arg {name} is given twice")
-        members[name] = value if _is_json(value) else json.dumps(value)
-    return "{" + ",".join(f"{json.dumps(name)}:{value}" for name, value in members.items()) + "}"
-
-
-def _is_json(text: str) -> bool:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")  # NaN and Infinity are Python's own
+def _schema(hangar: HangarClient, provider: str, tool: str) -> tuple[Schema | None, list[str]]:
+    """The tool's schema, and the names of the provider's tools; None where neither is known (yet)."""
+    from mcp_hangar.client import Refused
 
     try:
-        json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        rows = hangar.tools(provider)["tools"]
+    except Refused:  # the call itself will tell
+        return None, []
+    definition = next((row["definition"] for row in rows if row["name"] == tool), None)
+    schema = definition.get("inputSchema") if isinstance(definition, dict) else None
+    return (schema if isinstance(schema, dict) else None), [row["name"] for row in rows if not row["denied_by"]]
+
+
+class _suggesting:
+    """Adds to the answer for an unknown tool which one may have been meant."""
+
+    def __init__(self, tool: str, others: list[str]) -> None:
+        self._near = [] if tool in others else difflib.get_close_matches(tool, others, n=1, cutoff=0.6)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from mcp_hangar.client import Refused
+
+        if isinstance(error, Refused) and error.code == "unknown_tool" and self._near:
+            error.problem["fix"] = f"Did you mean {self._near[0]}? {error.problem.get('fix', '')}".strip()
 
 
 def print_result(result: dict[str, Any]) -> None:

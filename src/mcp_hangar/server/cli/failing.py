@@ -14,7 +14,7 @@ import typer
 
 from mcp_hangar.domain.errors import CODES, REFERENCE, ConfigError, HangarError
 from mcp_hangar.domain.operator_codes import FAILED, NOT_RUNNING, USAGE
-from mcp_hangar.server.cli.output import print_json, safe
+from mcp_hangar.server.cli.output import print_json, safe, tell
 
 __all__ = ["EXIT_STATUSES", "FAILED", "NOT_RUNNING", "USAGE", "telling"]
 
@@ -73,9 +73,9 @@ def _tell(problem: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({**problem, "more": more})
         return
-    print(safe(f"{problem['title']} {problem.get('why', '')}".strip()), file=sys.stderr)
+    tell(safe(f"{problem['title']} {problem.get('why', '')}".strip()), sys.stderr)
     if problem.get("fix"):
-        print(f"Fix: {safe(problem['fix'])}", file=sys.stderr)
+        tell(f"Fix: {safe(problem['fix'])}", sys.stderr)
     call = problem.get("callId")
     print(f"See {f'`hangar why {safe(call)}` and ' if call else ''}{more}", file=sys.stderr)
 

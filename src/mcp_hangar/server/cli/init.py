@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mcp_hangar.server.cli.failing import telling
-from mcp_hangar.server.cli.output import cell, print_json, safe, table, waiting
+from mcp_hangar.server.cli.output import cell, print_json, safe, table, tell, waiting
 from mcp_hangar.server.cli.reach import AsJson
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Report:
             print_json(self._document(wrote))
             return
         for one in self.unreadable:
-            print(f"{safe(one.path)} was left out: {safe(one.why)}.")
+            tell(f"{safe(one.path)} was left out: {safe(one.why)}.")
         if wrote:
             self._tell_written(env_file)
         for change in self.changes:
@@ -241,25 +241,25 @@ class Report:
                 print(f"{safe(change.path)}: Hangar is there already.")
                 continue
             gone = f", in place of {cell(', '.join(change.removed))}" if change.removed else ""
-            print(f"{safe(change.path)}: Hangar is in{gone}. What was there before: {safe(change.backup)}")
+            tell(f"{safe(change.path)}: Hangar is in{gone}. What was there before: {safe(change.backup)}")
         if any(change.backup for change in self.changes):
             print("`hangar init --undo` puts them back. Restart the clients.")
 
     def _tell_written(self, env_file: Path | None) -> None:
         if self.chosen:
             print(f"Wrote {self.config} with what was found:")
-            table(["provider", "from", "runs", "result"], [self._row(one) for one in self.chosen])
+            table(["provider", "from", "runs", "result"], [self._row(one) for one in self.chosen], cut={"runs": 20})
         else:
             looked = ", ".join(dict.fromkeys(place.title for place in self.places))
-            print(f"Wrote {self.config} without providers: no server to take over was found in {looked}.")
+            tell(f"Wrote {self.config} without providers: no server to take over was found in {looked}.")
         for name, outcome in self.outcomes.items():
             if not outcome.started:
-                print(f"{name} did not start: {safe(outcome.why)} {safe(outcome.fix)}".rstrip())
+                tell(f"{name} did not start: {safe(outcome.why)} {safe(outcome.fix)}".rstrip())
                 for line in dict.fromkeys(outcome.stderr):
                     if line not in outcome.why:
                         print(f"    {safe(line)}")
         for left in self._plan.left:
-            print(f"Left in {left.found.place.title}: {cell(left.found.name)}, since {safe(left.why)}.")
+            tell(f"Left in {left.found.place.title}: {cell(left.found.name)}, since {safe(left.why)}.")
         unset = [one for one in self.variables if one.name not in os.environ]
         stored = {one.name for one in unset if one.value is not None} if env_file is not None else set()
         if stored:

@@ -12,6 +12,7 @@ import typer
 
 from mcp_hangar import __version__
 from mcp_hangar.server.cli.call import call
+from mcp_hangar.server.cli.calls import calls
 from mcp_hangar.server.cli.init import init
 from mcp_hangar.server.cli.logs import logs
 from mcp_hangar.server.cli.providers import start, stop
@@ -32,7 +33,7 @@ def build(arguments: list[str]) -> typer.Typer:
         help="Run MCP servers behind one governed endpoint.",
     )
     app.callback()(_hangar)
-    for command in (init, serve, status, tools, call, logs, why, start, stop):
+    for command in (init, serve, status, tools, call, calls, why, logs, start, stop):
         app.command()(command)
     if "config" in arguments or "_HANGAR_COMPLETE" in os.environ:
         from mcp_hangar.server.cli import config

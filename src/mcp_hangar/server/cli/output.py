@@ -7,11 +7,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 PATIENCE: Final = 0.7
 """Seconds of silence; what takes longer says what it does."""
+_GAP: Final = 2
+_FOLDED: Final = 8
+"""Characters that a column keeps that is wrapped because nothing else is left to shorten."""
 _COLOURS: Final = {
     "ready": "green", "ok": "green", "completed": "green",
     "starting": "cyan", "running": "cyan", "cold": "dim",
@@ -58,11 +63,12 @@ def table(
     *,
     coloured: Sequence[str] = (),
     cut: Mapping[str, int] | None = None,
+    spare: Sequence[str] = (),
 ) -> None:
     """For people on a terminal; elsewhere columns parted by tabs, the names first, nothing cut.
 
-    Cells of the `coloured` columns take a colour by their first word. Columns in `cut` may be shortened where the
-    terminal is narrow, down to so many characters; all others wrap.
+    Cells of the `coloured` columns take a colour by their first word. Where the terminal is narrow, the `spare` columns
+    go first, one by one; those in `cut` are shortened, down to so many characters; what still does not fit is wrapped.
     """
     cells = [[cell(value) for value in row] for row in rows]
     if not sys.stdout.isatty():
@@ -70,38 +76,81 @@ def table(
         for row in cells:
             print("\t".join(row))
         return
-    console().print(shown_table(columns, cells, coloured=coloured, cut=cut))
+    out = console()
+    out.print(shown_table(columns, cells, out.width, coloured=coloured, cut=cut or {}, spare=spare))
 
 
 def shown_table(
     columns: Sequence[str],
     cells: Sequence[Sequence[str]],
+    width: int,
     *,
     coloured: Sequence[str] = (),
-    cut: Mapping[str, int] | None = None,
+    cut: Mapping[str, int],
+    spare: Sequence[str] = (),
 ) -> Table:
-    """The table for a terminal. A column without a single value is left out there."""
+    """The table for a terminal of this width. A column without a single value is left out there."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    kept = [number for number in range(len(columns)) if any(row[number] not in ("", "-") for row in cells) or not cells]
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for number in kept:
-        name = columns[number]
-        right = bool(cells) and all(row[number].isdigit() or row[number] == "-" for row in cells)
-        narrow = (cut or {}).get(name, 0)
+    numbers = [n for n in range(len(columns)) if not cells or any(row[n] not in ("", "-") for row in cells)]
+    kept, widths = fit([columns[n] for n in numbers], [[row[n] for n in numbers] for row in cells], width, cut, spare)
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    chosen = [numbers[k] for k in kept]
+    for number, room in zip(chosen, widths, strict=True):
+        figures = bool(cells) and all(row[number] == "-" or row[number].isdigit() for row in cells)
+        one_line = columns[number] in cut
         shown.add_column(
-            name,
-            justify="right" if right else "left",
-            no_wrap=bool(narrow),
-            overflow="ellipsis" if narrow else "fold",
-            min_width=narrow or None,
+            columns[number],
+            justify="right" if figures else "left",
+            width=room,
+            no_wrap=one_line,
+            overflow="ellipsis" if one_line else "fold",
         )
     for row in cells:
-        styles = [_COLOURS.get(row[n].split(" ")[0], "") if columns[n] in coloured else "" for n in kept]
-        shown.add_row(*(Text(row[n], style=style) for n, style in zip(kept, styles, strict=True)))
+        styles = [_COLOURS.get(row[n].split(" ")[0], "") if columns[n] in coloured else "" for n in chosen]
+        shown.add_row(*(Text(row[n], style=style) for n, style in zip(chosen, styles, strict=True)))
     return shown
+
+
+def fit(
+    names: Sequence[str], cells: Sequence[Sequence[str]], width: int, cut: Mapping[str, int], spare: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Which columns are shown, and how wide each is."""
+    from rich.cells import cell_len
+
+    natural = [max(map(cell_len, [name, *(row[n] for row in cells)])) for n, name in enumerate(names)]
+    kept = list(range(len(names)))
+
+    def least() -> int:
+        return sum(min(natural[n], max(cut.get(names[n], natural[n]), len(names[n]))) + _GAP for n in kept) - _GAP
+
+    for name in spare:
+        if name in names and least() > width:
+            kept.remove(names.index(name))
+    widths = {n: natural[n] for n in kept}
+    for flexible, floor in ((True, 0), (False, _FOLDED)):
+        while sum(widths.values()) + _GAP * (len(kept) - 1) > width:
+            floors = {n: max(cut.get(names[n], floor), floor) for n in kept if (names[n] in cut) is flexible}
+            able = [n for n, bottom in floors.items() if widths[n] > bottom]
+            if not able:
+                break
+            widths[max(able, key=lambda n: widths[n])] -= 1
+    return kept, [widths[n] for n in kept]
+
+
+def tell(text: str, stream: TextIO | None = None) -> None:
+    """A paragraph; on a terminal its lines break between words. A line that is indented goes on indented."""
+    out = stream or sys.stdout
+    if not out.isatty():
+        print(text, file=out)
+        return
+    width = max(shutil.get_terminal_size().columns, 20)
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        deeper = indent + "    " if indent else ""
+        print(textwrap.fill(line, width, subsequent_indent=deeper, break_on_hyphens=False) or "", file=out)
 
 
 @contextmanager

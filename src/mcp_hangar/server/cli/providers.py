@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from mcp_hangar.server.cli.output import print_json
+from mcp_hangar.server.cli.completing import PROVIDERS
+from mcp_hangar.server.cli.output import print_json, waiting
 from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 
-Name = Annotated[str, typer.Argument(help="The provider's name.")]
+Name = Annotated[str, typer.Argument(help="The provider's name.", autocompletion=PROVIDERS)]
 
 
 def start(provider: Name, url: Url = "", pid: Pid = 0, as_json: AsJson = False) -> None:
@@ -26,7 +27,8 @@ def start(provider: Name, url: Url = "", pid: Pid = 0, as_json: AsJson = False) 
 def stop(provider: Name, url: Url = "", pid: Pid = 0, as_json: AsJson = False) -> None:
     """Finish a provider's calls, end its processes, and keep it stopped until `hangar start`."""
     with reach(url, pid, as_json) as hangar:
-        row = hangar.stop(provider)
+        with waiting(f"Stopping {provider}: its calls are being finished"):
+            row = hangar.stop(provider)
         if as_json:
             print_json(row)
         else:
