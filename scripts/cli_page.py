@@ -8,6 +8,9 @@ from typing import Any, Final
 
 import typer
 
+from mcp_hangar.application.queries import CallDetail, ProviderRow, StatusRow, ToolList
+from mcp_hangar.application.views import CallPage
+from mcp_hangar.server.api.schemas import CallAnswer, Logs
 from mcp_hangar.server.cli.failing import EXIT_STATUSES
 from mcp_hangar.server.cli.main import build
 
@@ -19,6 +22,29 @@ complete commands and options, and the names of providers and tools of the Hanga
 
 Commands that ask a running Hangar find the only one that runs on this machine, or the one that `--url` (or
 `HANGAR_URL`) or `--pid` names. The admin token is read from `state.dir`, or is `HANGAR_ADMIN_TOKEN`."""
+
+
+SHAPES: Final[dict[str, tuple[str, ...]]] = {
+    "init": ("config", "written", "providers", "left", "unreadable", "variables", "connected"),
+    "status": StatusRow.__struct_fields__,
+    "tools": ToolList.__struct_fields__,
+    "call": CallAnswer.__struct_fields__,
+    "calls": CallPage.__struct_fields__,
+    "why": CallDetail.__struct_fields__,
+    "logs": Logs.__struct_fields__,
+    "start": ProviderRow.__struct_fields__,
+    "stop": ProviderRow.__struct_fields__,
+    "config check": ("ok", "file", "digest", "problems"),
+}
+"""The members of what `--json` prints. Those of commands that ask a running Hangar are REST's own answers."""
+FAILURE: Final = ("code", "title", "why", "fix", "more")
+PROBLEM: Final = ("code", "file", "line", "column", "what", "fix", "more")
+
+JSON: Final = f"""\
+`--json` prints one document: the members named with each command below are always there, others may join them. Commands
+that ask a running Hangar print what REST answers; `/api/v1/docs` describes it in full. Where something fails, the
+document has {", ".join(f"`{name}`" for name in FAILURE)} (and what else REST says of it); where the configuration is
+wrong, `ok` is false and each of `problems` has {", ".join(f"`{name}`" for name in PROBLEM)}."""
 
 
 def parts() -> list[str]:
@@ -35,6 +61,7 @@ def parts() -> list[str]:
             ]
         ),
     ]
+    found += ["## JSON", JSON]
     for name, command in root.commands.items():
         found += _command(f"hangar {name}", command)
     return found
@@ -52,6 +79,9 @@ def _command(name: str, command: Any) -> list[str]:
     rows += [(_option(one), _prose(_words(one))) for one in options]
     if rows:
         found.append("\n".join(["| | |", "| --- | --- |", *(f"| {left} | {right} |" for left, right in rows)]))
+    shape = SHAPES.get(name.removeprefix("hangar "))
+    if shape:
+        found.append(f"JSON: {', '.join(f'`{member}`' for member in shape)}.")
     return found
 
 

@@ -39,6 +39,7 @@ from mcp_hangar.server.cli.logs import fresh
 from mcp_hangar.server.cli.main import build
 from mcp_hangar.server.cli.output import fit, safe
 from mcp_hangar.server.cli.tools import risk
+from scripts import cli_page
 from tests.processes import closed_port
 from tests.server.test_api import EVENTS, Fleet, api
 
@@ -218,6 +219,26 @@ def test_lines_that_came_since_are_found_by_what_is_left_of_those_before() -> No
     assert fresh(["a", "b", "b"], ["b", "b", "c"]) == (["c"], False)
     assert fresh(["a", "b"], ["c", "d"]) == (["c", "d"], True)
     assert fresh(["a", "b"], []) == ([], True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"], ["tools"], ["call", "time", "now"], ["calls", "-n", "1"], ["why", "c2"], ["logs", "time"],
+        ["start", "time"], ["stop", "time"],
+    ],
+)  # fmt: skip
+def test_json_has_the_members_that_are_documented(hangar: Hangar, command: list[str]) -> None:
+    answered = json.loads(hangar(*command, "--json"))
+    assert set(cli_page.SHAPES[command[0]]) == set(answered)
+
+
+def test_every_failure_in_json_has_the_members_that_are_documented(hangar: Hangar) -> None:
+    for command in (["why", "none"], ["logs", "none"]):
+        assert set(cli_page.FAILURE) <= set(json.loads(hangar(*command, "--json", code=1)))
+    failed = json.loads(hangar("call", "time", "now", "--json", code=1, HANGAR_ADMIN_TOKEN="wrong"))
+    assert failed["code"] == "unauthorized" and failed["more"] == "docs/reference/errors.md#unauthorized"
+    assert json.loads(run("status", "--json", HANGAR_STATE_DIR="/nowhere").stdout)["code"] == "not_running"
 
 
 def test_status_goes_on_until_it_is_told_to_stop(hangar: Hangar) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from scripts.cli_page import SHAPES
 from tests.conftest import RealServers, make_repository
 from tests.processes import plain_environment
 
@@ -59,6 +60,7 @@ class Machine:
 
     def init(self, *arguments: str, **environment: str) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(self.run("init", "--yes", "--json", *arguments, **environment).stdout)
+        assert tuple(report) == SHAPES["init"]
         return report
 
     @property
