@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import typer
 
-from mcp_hangar.application.queries import CallDetail, ProviderRow, StatusRow, ToolList
+from mcp_hangar.application.offered import ToolList
+from mcp_hangar.application.queries import CallDetail, ProviderRow, StatusRow
 from mcp_hangar.application.views import CallPage
 from mcp_hangar.server.api.schemas import CallAnswer, Logs
 from mcp_hangar.server.cli.failing import EXIT_STATUSES
