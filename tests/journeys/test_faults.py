@@ -112,11 +112,13 @@ async def test_an_answer_with_a_key_said_twice_has_one_meaning_for_all(faulty: F
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_half_an_emoji_costs_one_character_and_not_the_answer(faulty: Faulty, era: str) -> None:
+async def test_half_an_emoji_costs_one_character_in_either_direction(faulty: Faulty, era: str) -> None:
     async with client(era, faulty.house.url) as wire:
         answer = await wire.call("up__cut")
         assert answer.text == "fine: \N{GRINNING FACE}, cut: \N{REPLACEMENT CHARACTER}"
         assert answer.result["structuredContent"] == {"\N{REPLACEMENT CHARACTER}": 1.0}
+        echoed = json.loads(await wire.bytes_of("up__echo", rb'{"text":"cut: \ud83d","n":1}'))
+        assert json.loads(echoed["result"]["content"][0]["text"]) == {"text": "cut: \N{REPLACEMENT CHARACTER}", "n": 1}
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -13,8 +13,6 @@ from collections.abc import Callable, MutableMapping
 from time import monotonic
 from typing import Any, Final
 
-import msgspec
-
 from mcp_hangar.application.flight import Answer, Flight
 from mcp_hangar.application.listing import Client
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
@@ -327,12 +325,7 @@ class McpEndpoint:
         session = self._sessions.find(given, self._caller) if given else None
         if session is None or session.version != BATCHING_VERSION or session.scope != provider:
             raise RequestError("batch_unsupported")
-        try:
-            raws = msgspec.json.decode(body, type=list[Raw])
-        except msgspec.DecodeError as error:
-            raise RequestError("parse_error", detail=str(error)) from None
-        if not 0 < len(raws) <= self._batch_limit:
-            raise RequestError("invalid_request", detail=f"a batch holds 1 to {self._batch_limit} messages")
+        raws = envelope.batch(body, self._batch_limit)
         outer = HttpChannel(send, session, self._methods.ear(session))
         parts = [part for raw in raws if (part := await self._part(bytes(raw), session, outer)) is not None]
         if not parts:

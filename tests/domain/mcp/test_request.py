@@ -100,6 +100,8 @@ def test_an_id_of_another_type_is_refused_and_not_repeated(id: str) -> None:
         (b'{"jsonrpc":"2.0","id":1,"method":"ping","x":"\xed\xa0\x80"}', "parse_error"),
         ('{"jsonrpc":"2.0","id":1,"method":"ping"}'.encode("utf-16"), "parse_error"),
         (b'{"jsonrpc":"2.0","id":1,"method":"p\\ud800"}', "parse_error"),
+        (b'{"jsonrpc":"2.0","id":"\\ud800","method":"ping"}', "parse_error"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\udfff"}}', "parse_error"),
         (b" []", "batch_unsupported"),
         (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', "batch_unsupported"),
         (b"1", "invalid_request"),
@@ -122,6 +124,14 @@ def test_anything_but_one_readable_message_is_refused(body: bytes, code: str) ->
     with pytest.raises(RequestError) as refused:
         read_request(body, DEPTH)
     assert refused.value.code == code
+
+
+def test_half_an_emoji_in_what_is_passed_on_is_passed_on_as_one_unknown_character() -> None:
+    params = rb'{"name":"t","arguments":{"a":"x\ud83d","b":"\ud83d\ude00"}}'
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
+    request = read_request(body, DEPTH)
+    assert (request.id, request.name) == (b"1", "t")
+    assert bytes(request.params["arguments"]) == rb'{"a":"x\ufffd","b":"\ud83d\ude00"}'
 
 
 @given(st.binary(max_size=60))

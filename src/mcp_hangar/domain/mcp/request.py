@@ -128,7 +128,7 @@ def _read_closely(body: bytes) -> Request:
             if len(raw := params.get("_meta", _EMPTY)):
                 meta = _object(raw, "_meta")
     except envelope.UNREADABLE as error:
-        raise _unreadable(body, error) from None
+        return _mended(body, error)
     id = bytes(top.get("id", _EMPTY))
     if top.get("jsonrpc", _EMPTY) != _VERSION or (id and not _ID.match(id)):
         raise _misshapen(top, id)
@@ -137,6 +137,15 @@ def _read_closely(body: bytes) -> Request:
             raise RequestError("invalid_request", detail="it has neither a method nor a result for an id")
         return Request(id, "", {}, {}, "", top.get("result", _EMPTY), top.get("error", _EMPTY))
     return Request(id, method, params, meta, name)
+
+
+def _mended(body: bytes, error: Exception) -> Request:
+    """Half an emoji in what is only passed on does not make a request unreadable; in what names something it does."""
+    if (mended := envelope.well_formed(body)) != body:
+        request = _read_closely(mended)
+        if "\ufffd" not in request.method + request.name and b"\\ufffd" not in request.id:
+            return request
+    raise _unreadable(body, error) from None
 
 
 def _object(raw: Raw, where: str) -> Members:
