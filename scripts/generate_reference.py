@@ -226,7 +226,7 @@ def _event_rows(field: msgspec.structs.FieldInfo, meaning: str) -> list[tuple[st
     if field.name != "arguments":
         return [(f"`{field.name}`", _type(field.type), _cell(meaning))]
     return [
-        ("`arguments_hash`", "text", "BLAKE3 over the arguments as they came, keyed with `audit.hash_key` (or its BLAKE3: keys are 32 bytes)."),
+        ("`arguments_hash`", "text", "BLAKE3 of the arguments as they came, keyed with `audit.hash_key`."),
         ("`arguments_preview`", "text", "With `audit.arguments: preview`: their beginning, secrets masked."),
         ("`arguments`", "any", "With `audit.arguments: full`: all of them."),
     ]
