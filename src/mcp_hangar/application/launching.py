@@ -76,10 +76,12 @@ async def bring_up(
     timeout = provider.lifecycle.start_timeout
     deadline = asyncio.get_running_loop().time() + timeout
     wires = (wire,) if wire else launcher.wires(provider)
+    heard: list[Ears] = []
 
     async def attempt(wire: str, known: Era | None) -> Arrival:
         connection = await launcher.launch(provider, id, wire)
         ears = listen(connection)
+        heard.append(ears)
         try:
             handshake = await greet(connection, provider, known=known, capabilities=capabilities, deadline=deadline)
         except HangarError:
@@ -104,12 +106,13 @@ async def bring_up(
                         raise
     except TimeoutError:
         pass
-    raise StartFailed(
-        "start_failed",
-        provider=provider.name,
-        detail=f"It was not ready within {timeout:g} s.",
-        fix=f"Look at `hangar logs {provider.name}`; raise lifecycle.start_timeout if it is only slow.",
-    )
+    detail = f"It was not ready within {timeout:g} s."
+    fix = f"Look at `hangar logs {provider.name}`; raise lifecycle.start_timeout if it is only slow."
+    odd = next((ears.odd for ears in heard if ears.odd), "")
+    if odd:
+        detail += f" What it said was {odd}"
+        fix = f"Its stdout is for MCP alone: let it log to stderr, and check that it is told to speak stdio. {fix}"
+    raise StartFailed("start_failed", provider=provider.name, detail=detail, fix=fix)
 
 
 class Ears:
@@ -119,6 +122,8 @@ class Ears:
     def __init__(self, connection: Connection, provider: str, hearing: Hearing) -> None:
         self.lost: HangarError | None = None
         """What ended it before it belonged to an instance."""
+        self.odd = ""
+        """The first thing it said before it was ready that was no MCP, and why."""
         self._connection = connection
         self._provider = provider
         self._hearing = hearing
@@ -128,7 +133,7 @@ class Ears:
         connection.listener = Listener(
             on_message=self._heard,
             on_closed=self._closed,
-            on_refused=hearing.on_refused,
+            on_refused=self._refused,
             on_session_lost=self._session_lost,
         )
 
@@ -152,6 +157,11 @@ class Ears:
             self.lost = error
         else:
             self._hearing.on_lost(self._instance, error)
+
+    def _refused(self, reason: str) -> None:
+        if self._instance is None:
+            self.odd = self.odd or reason
+        self._hearing.on_refused(reason)
 
     def _session_lost(self) -> None:
         if self._instance is None:
