@@ -3,6 +3,7 @@
 PYTHON ?= python3
 CONFIG ?= examples/quickstart/hangar.yaml
 TESTS  ?=
+BENCH  ?=
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -23,7 +24,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(SERVERS)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup lint format types contracts docs check bench-quick wheels constraints clean
+.PHONY: help serve test setup lint format types contracts docs check bench bench-quick bench-gate wheels constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -59,8 +60,14 @@ docs: $(DEV) $(READY) $(DEMO) ## generated references are current; snippets and 
 
 check: lint types contracts docs test ## all of the above
 
+bench: $(RUNTIME) ## what a call costs, all peers and dimensions: about fifteen minutes (BENCH=--resume goes on)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 bench-quick: $(RUNTIME) ## what a call costs, against the yardstick: under a minute
 	$(BIN)/python -m benchmarks --quick
+
+bench-gate: $(DEV) ## fails if a call has become dearer than benchmarks/recorded.json: under three minutes
+	$(BIN)/python -m benchmarks.gate
 
 wheels: $(DEV) ## build both distributions and try them in clean environments
 	$(BIN)/python -m scripts.smoke_wheels

@@ -4,7 +4,7 @@
 It is started with a `Job` on its first line of stdin and lives for many windows, so that connections are made once.
 Each line is answered with one line:
 
-    {"connect": true}    a checked call on each connection; opens what was closed      {"connected": 16}
+    {"connect": true}    every connection is there; the first time, each makes a call  {"connected": 16}
     {"seconds": 1.5}     calls for so long; those under way at the end are awaited     a `Result`
     {"calls": 500}       so many calls                                                 a `Result`
 
@@ -23,8 +23,10 @@ from typing import Any, Final, cast
 import msgspec
 import uvloop
 
-PATIENCE: Final = 120.0
-"""For one round; the slowest target answers a full house in a few seconds."""
+STALE_NS: Final = 1_000_000_000
+"""A connection that rested for longer is replaced: servers close theirs after a few seconds, perhaps just now."""
+PATIENCE: Final = 60.0
+"""For what is under way at the end of a round; the slowest target answers a full house in a few seconds."""
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -37,6 +39,8 @@ class Job(msgspec.Struct, kw_only=True):
     port: int = 0
     command: list[str] = []
     """A stdio provider to start and to speak with, instead of a port."""
+    proof: bytes = b""
+    """What every answer must contain."""
 
 
 class Result(msgspec.Struct, kw_only=True):
@@ -49,7 +53,6 @@ class Result(msgspec.Struct, kw_only=True):
 class Answered(msgspec.Struct):
     id: int | None = None
     result: dict[str, msgspec.Raw] | None = None
-    error: msgspec.Raw | None = None
 
 
 class Wrong(Exception):
@@ -59,13 +62,18 @@ class Wrong(Exception):
 _answered: Final = msgspec.json.Decoder(Answered)
 
 
-def check(message: bytes, expected: int) -> None:
+def check(message: bytes, expected: int, proof: bytes) -> None:
     try:
         answer = _answered.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Wrong(f"not a JSON-RPC answer ({error}): {message[:300]!r}") from None
     result = answer.result
-    if answer.id != expected or result is None or bytes(result.get("isError", b"false")) != b"false":
+    if (
+        answer.id != expected
+        or result is None
+        or bytes(result.get("isError", b"false")) != b"false"
+        or proof not in message
+    ):
         raise Wrong(f"asked with id {expected}, got {message[:300]!r}")
 
 
@@ -178,7 +186,6 @@ class HttpCaller(asyncio.Protocol):
         self._buffer = bytearray()
         self._needed = 0
         self._round: Round | None = None
-        self.closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -209,7 +216,7 @@ class HttpCaller(asyncio.Protocol):
             message = self._message()
             if message is None:
                 return
-            check(message, self._number)
+            check(message, self._number, self._job.proof)
         except Wrong as error:
             self._transport.abort()
             round_.fail(error)
@@ -234,8 +241,10 @@ class HttpCaller(asyncio.Protocol):
         self._needed = 0
         return message_of(body, framing.events)
 
+    def leave(self) -> None:
+        self._transport.abort()
+
     def connection_lost(self, error: Exception | None) -> None:
-        self.closed = True
         if self._round is not None:
             self._round.fail(ConnectionResetError(f"a connection was lost during a call: {error}"))
 
@@ -283,7 +292,7 @@ class StdioCaller(asyncio.SubprocessProtocol):
         began = self._under_way.pop(number or 0, None)
         if began is None:
             raise Wrong(f"nobody asked for {line[:300]!r}")
-        check(line, number or 0)
+        check(line, number or 0, self._job.proof)
         round_.answered(began)
 
     def process_exited(self) -> None:
@@ -300,6 +309,7 @@ class Load:
         self._callers: list[HttpCaller] = []
         self._stdio: StdioCaller | None = None
         self._number = job.first_id
+        self._rested = perf_counter_ns()
 
     def _next_id(self) -> int:
         self._number += 1
@@ -322,14 +332,17 @@ class Load:
                 )
             await self._round(0, 1)
             return {"connected": 1, "pid": self._stdio.pid}
-        await asyncio.sleep(0.01)  # hears of connections that were closed meanwhile
-        self._callers = [caller for caller in self._callers if not caller.closed]
+        opened = not self._callers
+        if perf_counter_ns() - self._rested > STALE_NS:
+            for caller in self._callers:
+                caller.leave()
+            self._callers = []
         for _ in range(self._job.in_flight - len(self._callers)):
             _, caller = await loop.create_connection(
                 lambda: HttpCaller(self._job, self._heads), "127.0.0.1", self._job.port
             )
             self._callers.append(caller)
-        for caller in self._callers:
+        for caller in self._callers if opened else self._callers[:1]:
             await self._one(caller)
         return {"connected": len(self._callers)}
 
@@ -345,6 +358,7 @@ class Load:
             caller.start(round_)
         async with asyncio.timeout(seconds + PATIENCE):
             await round_.over
+        self._rested = perf_counter_ns()
         return round_.result()
 
 
@@ -354,8 +368,10 @@ def main() -> None:
         for line in sys.stdin.buffer:
             try:
                 said = runner.run(load.obey(msgspec.json.decode(line)))
-            except (Wrong, OSError, TimeoutError) as error:
-                said = {"error": f"{type(error).__name__}: {error}"}
+            except TimeoutError:  # an OSError too
+                said = {"error": f"some calls were not answered within {PATIENCE:.0f} s"}
+            except (Wrong, OSError) as error:
+                said = {"error": str(error)}
             sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
             sys.stdout.buffer.flush()
             if "error" in said:

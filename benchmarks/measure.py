@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What calls cost, by the kernel's own counters: CPU of a process tree, its memory, windows side by side.
 
-The two other modules to build on are `load.py` (makes the calls) and `targets.py` (starts what is measured). A
-measurement is
+The other modules to build on are `targets.py` (starts what is measured) and `load.py` (makes the calls):
 
-    with running(...) as target, Loading(job) as load:
-        figures = interleaved({"hangar": Subject(load, target.pid)}, windows=4, seconds=1.0)["hangar"]
+    shape = Shape(in_flight=16)
+    with targets.upstream(shape, folder) as upstream, targets.hangar(shape, upstream, folder) as running:
+        with Loading(targets.job(shape, running)) as load:
+            load.connect()
+            figures = interleaved({"hangar": Subject(load, running.pid)}, windows=4, seconds=0.6)["hangar"]
 
 Windows of all subjects alternate, so that a neighbour who makes the machine slow for a while does it to each of them;
 the best window is quoted. Total CPU is exact to the nanosecond (`schedstat`). How it parts into user and system the

@@ -13,6 +13,10 @@ FIRST_ID: Final = 1_000_000
 """Ids keep seven digits, so that requests keep their length."""
 SMALL: Final = 227
 LARGE: Final = 76 * 1024
+SENTENCE: Final = "It is what it was. "
+"""What the upstream's answers consist of."""
+PROOF: Final = SENTENCE.strip().encode()
+"""An answer that carries this came from the upstream, and not from whom it passed."""
 
 Era = Literal["modern", "legacy"]
 Answer = Literal["json", "sse"]
@@ -50,6 +54,8 @@ class Door:
     path: str = "/mcp"
     tool: str = "echo"
     token: str = ""
+    arguments: str = '{"text":"%s"}'
+    """JSON, with the text to be filled in."""
 
 
 def arguments_text(length: int, blanks: bool) -> str:
@@ -57,7 +63,7 @@ def arguments_text(length: int, blanks: bool) -> str:
     return (word * (length // len(word) + 1))[:length]
 
 
-def call_body(shape: Shape, tool: str) -> tuple[bytes, bytes]:
+def call_body(shape: Shape, door: Door) -> tuple[bytes, bytes]:
     """What stands before the id, and what after it."""
     meta = ""
     if shape.era == "modern":
@@ -66,7 +72,7 @@ def call_body(shape: Shape, tool: str) -> tuple[bytes, bytes]:
             '"io.modelcontextprotocol/clientCapabilities":{}}'
         )
     before = '{"jsonrpc":"2.0","id":'
-    after = f',"method":"tools/call","params":{{"name":"{tool}","arguments":{{"text":"%s"}}{meta}}}}}'
+    after = f',"method":"tools/call","params":{{"name":"{door.tool}","arguments":{door.arguments}{meta}}}}}'
     spare = max(shape.request_bytes - len(before) - len(str(FIRST_ID)) - len(after % ""), 0)
     return before.encode(), (after % arguments_text(spare, shape.blanks)).encode()
 
@@ -97,7 +103,7 @@ def era_lines(era: Era, method: str, name: str = "", session: str = "") -> dict[
 
 def call_bytes(shape: Shape, door: Door, session: str) -> tuple[bytes, bytes]:
     """A whole request: what stands before the id, and what after it."""
-    before, after = call_body(shape, door.tool)
+    before, after = call_body(shape, door)
     length = len(before) + len(str(FIRST_ID)) + len(after)
     return head(door, era_lines(shape.era, "tools/call", door.tool, session), length) + before, after
 

@@ -12,10 +12,14 @@ from typing import Final
 
 from benchmarks import targets
 from benchmarks.measure import Figures, Loading, Subject, TargetFailed, interleaved
+from benchmarks.peers import PEERS, SLOW
 from benchmarks.shapes import Shape
 
 COUNTED: Final = 20
 """Calls that are counted at the upstream, outside of the windows."""
+
+SLOW_SECONDS: Final = 1.5
+TARGETS: Final = {**targets.OURS, **PEERS}
 
 Say = Callable[[str], None]
 
@@ -55,7 +59,7 @@ def standing(stage: Stage, say: Say) -> Iterator[tuple[targets.Upstream, dict[st
             own = folder / name
             own.mkdir()
             try:
-                started[name] = stack.enter_context(targets.TARGETS[name](shape, upstream, own))
+                started[name] = stack.enter_context(TARGETS[name](shape, upstream, own))
             except TargetFailed as error:
                 left_out[name] = str(error)
                 say(f"{name} is left out: {error}")
@@ -89,14 +93,16 @@ def _row(
         subjects = {}
         for name, running in list(started.items()):
             try:
-                load = stack.enter_context(Loading(targets.job(shape, running.door)))
-                load.connect()
+                load = stack.enter_context(Loading(targets.job(shape, running)))
+                pid = load.connect() or running.pid
             except (TargetFailed, OSError) as error:
                 failed(name, TargetFailed(str(error)))
                 continue
-            subjects[name] = Subject(load, running.pid)
+            subjects[name] = Subject(load, pid, SLOW_SECONDS if name in SLOW else None)
         figures = interleaved(subjects, windows=stage.windows, seconds=stage.seconds, failed=failed)
-        requests = {name: _requests_per_call(upstream, subjects[name].load) for name in figures}
+        requests = {}
+        if not shape.stdio:
+            requests = {name: _requests_per_call(upstream, subjects[name].load) for name in figures}
     return Row(stage=stage.name, shape=shape, figures=figures, upstream_requests=requests)
 
 

@@ -118,6 +118,11 @@ class Running:
 
     pid: int
     door: Door
+    command: tuple[str, ...] = ()
+    """A stdio provider that the load starts for itself: then there is neither door nor pid."""
+
+
+Start = Callable[[Shape, Upstream, Path], contextlib.AbstractContextManager[Running]]
 
 
 def post(door: Door, lines: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
@@ -140,12 +145,22 @@ def open_session(door: Door) -> str:
     return session
 
 
-def job(shape: Shape, door: Door, session: str | None = None) -> Job:
+def job(shape: Shape, running: Running) -> Job:
     """The load for one shape at one door; a legacy one shakes hands first."""
-    if session is None:
-        session = open_session(door) if shape.era == "legacy" else ""
-    before, after = shapes.call_bytes(shape, door, session)
-    return Job(before=before, after=after, first_id=shapes.FIRST_ID, in_flight=shape.in_flight, port=door.port)
+    if running.command:
+        before, after = shapes.call_body(shape, running.door)
+    else:
+        session = open_session(running.door) if shape.era == "legacy" else ""
+        before, after = shapes.call_bytes(shape, running.door, session)
+    return Job(
+        before=before,
+        after=after,
+        first_id=shapes.FIRST_ID,
+        in_flight=shape.in_flight,
+        port=running.door.port,
+        command=list(running.command),
+        proof=shapes.PROOF,
+    )
 
 
 def await_answer(running: Running, shape: Shape, started: subprocess.Popen[bytes], log: Path) -> None:
@@ -157,10 +172,10 @@ def await_answer(running: Running, shape: Shape, started: subprocess.Popen[bytes
             raise TargetFailed(f"it ended with {started.returncode}: {last_words(log)}")
         with contextlib.suppress(OSError, http.client.HTTPException, TargetFailed):
             session = open_session(running.door) if shape.era == "legacy" else ""
-            before, after = shapes.call_body(shape, running.door.tool)
+            before, after = shapes.call_body(shape, running.door)
             lines = shapes.era_lines(shape.era, "tools/call", running.door.tool, session)
             status, _, body = post(running.door, lines, b"%b%d%b" % (before, shapes.FIRST_ID, after))
-            if status == 200 and b'"result"' in body:
+            if status == 200 and shapes.PROOF in body:
                 return
             said = f"{status} {body[:300]!r}"
         time.sleep(0.1)
@@ -185,8 +200,8 @@ def hangar_config(folder: Path, port: int, providers: dict[str, Any]) -> Path:
 RULES: Final = {"allow": ["echo", "tool-*", "read_*"], "deny": ["*_secret", "drop_*", "delete_*"]}
 
 
-def provider_settings(shape: Shape, upstream: Upstream | None) -> dict[str, Any]:
-    if shape.stdio or upstream is None:
+def provider_settings(shape: Shape, upstream: Upstream) -> dict[str, Any]:
+    if shape.stdio:
         return {"mode": "subprocess", "command": upstream_command(shape, "--stdio"), "cwd": str(ROOT), "tools": RULES}
     return {"mode": "remote", "url": upstream.url, "protocol": shape.era, "tools": RULES}
 
@@ -196,7 +211,7 @@ def hangar_command(config: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def hangar(shape: Shape, upstream: Upstream | None, folder: Path) -> Iterator[Running]:
+def hangar(shape: Shape, upstream: Upstream, folder: Path) -> Iterator[Running]:
     port = free_port()
     config = hangar_config(folder, port, {"up": provider_settings(shape, upstream)})
     log = folder / "hangar.log"
@@ -207,8 +222,7 @@ def hangar(shape: Shape, upstream: Upstream | None, folder: Path) -> Iterator[Ru
 
 
 @contextlib.contextmanager
-def yardstick(shape: Shape, upstream: Upstream | None, folder: Path) -> Iterator[Running]:
-    assert upstream is not None
+def yardstick(shape: Shape, upstream: Upstream, folder: Path) -> Iterator[Running]:
     port = free_port()
     log = folder / "yardstick.log"
     command = [sys.executable, str(ROOT / "benchmarks/yardstick.py"), str(port), str(upstream.port)]
@@ -219,14 +233,12 @@ def yardstick(shape: Shape, upstream: Upstream | None, folder: Path) -> Iterator
 
 
 @contextlib.contextmanager
-def direct(shape: Shape, upstream: Upstream | None, folder: Path) -> Iterator[Running]:
-    """Nothing between: the upstream itself is called, and its own CPU is what is told."""
-    assert upstream is not None
-    yield Running(upstream.pid, Door(port=upstream.port))
+def direct(shape: Shape, upstream: Upstream, folder: Path) -> Iterator[Running]:
+    """Nothing between: the provider itself is called, and its own CPU is what is told."""
+    if shape.stdio:
+        yield Running(0, Door(port=0), command=tuple(upstream_command(shape, "--stdio")))
+    else:
+        yield Running(upstream.pid, Door(port=upstream.port))
 
 
-TARGETS: Final[dict[str, Callable[[Shape, Upstream | None, Path], contextlib.AbstractContextManager[Running]]]] = {
-    "direct": direct,
-    "yardstick": yardstick,
-    "hangar": hangar,
-}
+OURS: Final[dict[str, Start]] = {"direct": direct, "yardstick": yardstick, "hangar": hangar}

@@ -19,7 +19,7 @@ from typing import Any, Final, cast
 
 import uvloop
 
-from benchmarks.shapes import LEGACY_VERSION, MODERN_VERSION
+from benchmarks.shapes import LEGACY_VERSION, MODERN_VERSION, SENTENCE
 
 _ID: Final = re.compile(rb'"id"\s*:\s*(\d+|"[^"]*")')
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Provider:
         complete = '"resultType":"complete",' if self._modern else ""
         frame = f',"result":{{{complete}"content":[{{"type":"text","text":"%s"}}],"isError":false}}}}'
         spare = answer_bytes - len('{"jsonrpc":"2.0","id":1000000') - len(frame % "")
-        return (frame % ("It is what it was. " * (max(spare, 0) // 19 + 1))[: max(spare, 0)]).encode()
+        return (frame % (SENTENCE * (max(spare, 0) // len(SENTENCE) + 1))[: max(spare, 0)]).encode()
 
     def answer(self, body: bytes) -> bytes | None:
         """The message that answers this one; None if it is no request."""
