@@ -56,6 +56,7 @@ class Fleet:
     def __init__(self) -> None:
         self.providers = {"time": provider("time"), "git": provider("git")}
         self.stopped: set[str] = set()
+        self.met: list[str] = []
         self.invoked: list[tuple[str, str, bytes]] = []
         self.error: Exception | None = None
         self.open: list[ClientSession] = []
@@ -93,6 +94,9 @@ class Fleet:
 
     async def stop(self, name: str) -> None:
         self.stopped.add(name)
+
+    async def meet(self, name: str) -> None:
+        self.met.append(name)
 
     async def invoke(self, name: str, tool: str, arguments: bytes) -> dict[str, Any]:
         if self.error is not None:
@@ -192,7 +196,9 @@ DOORS = {
     )
 } | {
     ("POST", path)
-    for path in ("/providers/{name}/start", "/providers/{name}/stop", "/calls", "/codes", "/login")
+    for path in (
+        "/providers/{name}/start", "/providers/{name}/meet", "/providers/{name}/stop", "/calls", "/codes", "/login",
+    )
 }  # fmt: skip
 """Every door there is. One more is added here by whoever builds it, having thought of who may use it."""
 

@@ -124,6 +124,9 @@ def test_tools_lists_names_in_columns_and_definitions_in_json(hangar: Hangar) ->
         "time\tnow\tready\t-\t-\tTells the time",
     ]
     assert "git" in hangar.stderr
+    assert hangar.fleet.met == ["git"]
+    assert "git" in hangar("tools", "--no-start") + hangar.stderr
+    assert hangar.fleet.met == ["git"]
     assert json.loads(hangar("tools", "time", "--json"))["tools"][0]["definition"]["x-new"] == 1.5
 
 

@@ -169,6 +169,10 @@ def test_the_file_that_init_writes_serves_calls(machine: Machine, real_servers: 
         try:
             assert hangar.stderr is not None
             assert any("is ready at" in line for line in hangar.stderr)
+            # Nobody has started it yet: it is started, to know what it offers.
+            assert "time\tconvert_time\tready\treads" in machine.run("tools", **state).stdout
+            wrong = machine.run("call", "time", "convert_time", "-a", "time=12:00", code=2, **state)
+            assert "source_timezone is missing" in wrong.stderr
             called = machine.run("call", "time", "get_current_time", "-a", "timezone=UTC", **state)
             assert '"timezone": "UTC"' in called.stdout
         finally:

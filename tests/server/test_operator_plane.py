@@ -114,6 +114,18 @@ async def test_a_tool_called_from_here_is_judged_and_recorded_as_any_other(tmp_p
         assert (denied["caller"], denied["caller_type"]) == ("operator", "operator")
 
 
+async def test_a_provider_that_was_never_asked_is_started_and_asked_and_one_that_is_held_is_not(tmp_path: Path) -> None:
+    async with plane(tmp_path) as (_, http):
+        path = "/api/v1/providers/time"
+        assert (await http.get(path, headers=ADMIN)).json()["tools"] is None
+        await http.post(f"{path}/stop", headers=ADMIN)
+        assert (await http.post(f"{path}/meet", headers=ADMIN)).json()["tools"] is None
+        await http.post(f"{path}/start", headers=ADMIN)
+        met = (await http.post(f"{path}/meet", headers=ADMIN)).json()
+        assert met["tools"] and met["state"] == "ready"
+        assert (await http.post("/api/v1/providers/none/meet", headers=ADMIN)).status_code == 404
+
+
 async def test_a_provider_is_stopped_and_started_from_here(tmp_path: Path) -> None:
     async with plane(tmp_path) as (house, http):
         for action, held in (("stop", True), ("start", False)):

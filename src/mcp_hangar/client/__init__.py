@@ -284,6 +284,10 @@ class HangarClient:
     def start(self, name: str) -> shapes.Provider:
         return cast("shapes.Provider", self._ask("POST", f"/providers/{quote(name, safe='')}/start"))
 
+    def meet(self, name: str) -> shapes.Provider:
+        """Has a provider that was never asked what it offers started and asked."""
+        return cast("shapes.Provider", self._ask("POST", f"/providers/{quote(name, safe='')}/meet"))
+
     def stop(self, name: str) -> shapes.Provider:
         return cast("shapes.Provider", self._ask("POST", f"/providers/{quote(name, safe='')}/stop"))
 

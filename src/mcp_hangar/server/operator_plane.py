@@ -80,6 +80,11 @@ class Commands:
     async def stop(self, provider: str) -> None:
         await self._house.hold(provider, held=True)
 
+    async def meet(self, provider: str) -> None:
+        known = self._house.settings.providers[provider]
+        if self._house.catalogue.newest_or_kept(known) is None and not self._house.instances.held(provider):
+            await self._house.listing.offers(operator(provider), [known])
+
     async def invoke(self, provider: str, tool: str, arguments: bytes) -> dict[str, Any]:
         params = {"name": Raw(envelope.encode(tool)), "arguments": Raw(arguments)}
         call = self._house.methods.call_of(Request(b"0", "tools/call", params, {}, tool), operator(provider), "")

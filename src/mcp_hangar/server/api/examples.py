@@ -186,6 +186,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "get_provider": _PROVIDER,
     "get_provider_logs": {"provider": "time", "lines": ["starting", "listening on stdio"]},
     "start_provider": _PROVIDER,
+    "meet_provider": _PROVIDER,
     "stop_provider": _PROVIDER | {"held": True, "state": "cold", "instances": []},
     "list_tools": {"tools": [_TOOL], "unknown": [], "cursor": ""},
     "list_provider_tools": {"tools": [_TOOL], "unknown": [], "cursor": ""},

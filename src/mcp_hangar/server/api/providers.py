@@ -62,6 +62,14 @@ def router(queries: Queries, commands: Commands) -> APIRouter:
         await commands.start(name)
         return answer(queries.provider(name))
 
+    @routes.post("/providers/{name}/meet", responses=answers(ProviderRow, "The provider"))
+    async def meet_provider(name: Name) -> Response:
+        """If nobody ever asked what it offers, start it and ask, as a client's list does. Waits `expose.list_timeout`
+        at most; then `tools` is still null, and `last_error` may say why."""
+        queries.provider(name)
+        await commands.meet(name)
+        return answer(queries.provider(name))
+
     @routes.post("/providers/{name}/stop", responses=answers(ProviderRow, "The provider"))
     async def stop_provider(name: Name) -> Response:
         """Finish its calls, end all its instances, and keep it stopped (across restarts) until it is started."""

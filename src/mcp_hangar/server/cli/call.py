@@ -14,6 +14,7 @@ from mcp_hangar.server.cli.completing import PROVIDERS, TOOLS
 from mcp_hangar.server.cli.failing import FAILED
 from mcp_hangar.server.cli.output import print_json, safe, waiting
 from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
+from mcp_hangar.server.cli.tools import meet
 
 if TYPE_CHECKING:
     from mcp_hangar.client import HangarClient
@@ -63,9 +64,13 @@ def _schema(hangar: HangarClient, provider: str, tool: str) -> tuple[Schema | No
     from mcp_hangar.client import Refused
 
     try:
-        rows = hangar.tools(provider)["tools"]
+        found = hangar.tools(provider)
+        if found["unknown"]:
+            meet(hangar, found["unknown"])
+            found = hangar.tools(provider)
     except Refused:  # the call itself will tell
         return None, []
+    rows = found["tools"]
     definition = next((row["definition"] for row in rows if row["name"] == tool), None)
     schema = definition.get("inputSchema") if isinstance(definition, dict) else None
     return (schema if isinstance(schema, dict) else None), [row["name"] for row in rows if not row["denied_by"]]

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mcp_hangar.server.cli.completing import PROVIDERS
-from mcp_hangar.server.cli.output import print_json, table, tell
+from mcp_hangar.server.cli.output import print_json, table, tell, waiting
 from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
+
+if TYPE_CHECKING:
+    from mcp_hangar.client import HangarClient
 
 
 def tools(
@@ -19,6 +22,9 @@ def tools(
     query: Annotated[
         str, typer.Option("--query", "-q", metavar="WORDS", help="Words that name or description contain.")
     ] = "",
+    no_start: Annotated[
+        bool, typer.Option("--no-start", help="Leave alone what was never started: its tools are not known then.")
+    ] = False,
     url: Url = "",
     pid: Pid = 0,
     as_json: AsJson = False,
@@ -27,6 +33,9 @@ def tools(
     --json also their definitions."""
     with reach(url, pid, as_json) as hangar:
         value = hangar.tools(provider, query)
+        if value["unknown"] and not no_start:
+            meet(hangar, value["unknown"])
+            value = hangar.tools(provider, query)
         if as_json:
             print_json(value)
             return
@@ -51,7 +60,15 @@ def tools(
         )
         if value["unknown"]:
             names = ", ".join(value["unknown"])
-            tell(f"Not asked yet, since never started: {names}. The first call or list starts them.", sys.stderr)
+            tell(f"Not known (yet): {names}. `hangar status` and `hangar logs NAME` may say why.", sys.stderr)
+
+
+def meet(hangar: HangarClient, names: Sequence[str]) -> None:
+    """Have providers started that nobody ever asked what they offer, all at once: each may take its time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with waiting(f"Asking {', '.join(names)}"), ThreadPoolExecutor(max_workers=8) as asking:
+        list(asking.map(hangar.meet, names))
 
 
 def state_of(row: Mapping[str, Any]) -> str:
