@@ -176,7 +176,7 @@ CODES: Final[dict[str, Code]] = {
         "What it points into was kept in memory and is gone.",
         "Start again without a cursor; the audit trail has what was before.",
         -32602,
-        410,
+        409,
     ),
     "invalid_request_state": Code(
         "The requestState is not valid: {detail}.",
@@ -397,7 +397,7 @@ CODES: Final[dict[str, Code]] = {
         "`hangar stop` holds until `hangar start`.",
         "Run `hangar start {provider}`.",
         UNAVAILABLE,
-        503,
+        409,
     ),
     "internal": Code(
         "Hangar failed to handle the request.",
