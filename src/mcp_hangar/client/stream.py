@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from mcp_hangar.client.shapes import Event
@@ -19,7 +20,7 @@ _LAST_WORD: Final = frozenset({4400, 4401, 4429})
 """Close codes after which trying again is no use."""
 _MOST_MESSAGE: Final = 16 * 1024 * 1024
 
-Connect = Callable[[], "ClientConnection"]
+Connect = Callable[[], "AbstractContextManager[ClientConnection]"]
 
 
 class Stream(Iterator[Event]):
@@ -48,6 +49,7 @@ class Stream(Iterator[Event]):
         self._patience = patience
         self._refused, self._unreachable = refused, unreachable
         self._connection: ClientConnection | None = None
+        self._opened = ExitStack()
         self._ready: list[tuple[Event, str]] = []
         self._closed = False
 
@@ -60,8 +62,7 @@ class Stream(Iterator[Event]):
     def close(self) -> None:
         """May be called from another thread, or from within the loop over the events."""
         self._closed = True
-        if self._connection is not None:
-            self._connection.close()
+        self._opened.close()
 
     def __next__(self) -> Event:
         while not self._ready:
@@ -81,7 +82,8 @@ class Stream(Iterator[Event]):
         from websockets.exceptions import ConnectionClosed
 
         self.open()
-        assert self._connection is not None
+        if self._connection is None:  # closed meanwhile
+            return
         try:
             self._hear(json.loads(self._connection.recv()))
         except ConnectionClosed as error:
@@ -116,15 +118,18 @@ class Stream(Iterator[Event]):
         while not self._closed:
             try:
                 self._connection = self._subscribed()
-                return
+                break
             except (OSError, WebSocketException, TimeoutError) as error:
                 if time.monotonic() + wait > until or isinstance(error, InvalidHandshake):
                     raise self._unreachable(str(error) or type(error).__name__) from None
                 time.sleep(wait)
                 wait = min(2 * wait, _WAIT[1])
+        if self._closed:  # by another thread
+            self._opened.close()
 
     def _subscribed(self) -> ClientConnection:
-        connection = self._connect()
+        self._opened.close()
+        connection = self._opened.enter_context(self._connect())
         try:
             connection.send(json.dumps({"type": "authenticate", "token": self._token}))
             self._expect(connection, "welcome")
@@ -132,7 +137,7 @@ class Stream(Iterator[Event]):
             told = self._expect(connection, "subscribed")
             self.cursor = self.cursor or told["cursor"]
         except BaseException:
-            connection.close()
+            self._opened.close()
             raise
         return connection
 
@@ -145,7 +150,7 @@ class Stream(Iterator[Event]):
         return message
 
 
-def connect(url: str, socket: str) -> ClientConnection:
+def connect(url: str, socket: str) -> AbstractContextManager[ClientConnection]:
     """To the stream of the Hangar at `url`, or at a Unix socket. No proxy: the token is for Hangar alone."""
     from websockets.sync.client import connect as dial
     from websockets.sync.client import unix_connect
