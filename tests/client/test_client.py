@@ -64,6 +64,7 @@ def test_there_is_a_method_for_every_route(hangar: HangarClient, asked: list[tup
     assert isinstance(hangar.logs("time", 5), list)
     assert hangar.stop("cold")["held"] is True
     assert hangar.start("cold")["held"] is False
+    assert hangar.meet("cold")["tools"] is None
     tools = hangar.tools()
     assert tools["unknown"] == ["cold"] and {"greet"} < {tool["name"] for tool in tools["tools"]}
     assert hangar.prompts("time")["prompts"] and hangar.resources()["resources"]

@@ -479,7 +479,8 @@ async def test_the_configuration_is_shown_masked_and_checked_again_from_its_file
     assert not missing["ok"] and missing["changed"] and missing["problems"][0]["what"].startswith("cannot be read")
     (tmp_path / "hangar.yaml").write_text("version: 1\nprovders: {}\n")
     wrong = await door.get("/config/check")
-    assert (wrong["ok"], wrong["problems"][0]["line"]) == (False, 2)
+    (problem_,) = wrong["problems"]
+    assert (wrong["ok"], problem_["line"], problem_["code"]) == (False, 2, "config_unknown_key")
     (tmp_path / "hangar.yaml").write_text("version: 1\n")
     right = await door.get("/config/check")
     assert (right["ok"], right["changed"], right["problems"]) == (True, True, [])

@@ -238,6 +238,7 @@ class ConfigProblem(TypedDict):
     column: int
     what: str
     fix: str
+    code: str
 
 
 class ConfigCheck(TypedDict):

@@ -179,6 +179,7 @@ EXAMPLES: Final[dict[str, Any]] = {
                 "column": 3,
                 "what": "unknown key 'comand' in providers.time.",
                 "fix": "Did you mean 'command'?",
+                "code": "config_unknown_key",
             }
         ],
     },

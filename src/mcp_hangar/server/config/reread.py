@@ -33,6 +33,8 @@ class ProblemRow(msgspec.Struct, frozen=True):
     column: int
     what: str
     fix: str
+    code: str
+    """See docs/reference/errors.md."""
 
 
 class ConfigCheck(msgspec.Struct, frozen=True):
@@ -70,6 +72,8 @@ class Configuration:
         try:
             found = load(file, self._environment, unsafe_no_auth=self._settings.unsafe_no_auth)
         except ConfigError as error:
-            problems = [ProblemRow(one.file, one.line, one.column, one.what, one.fix) for one in error.problems]
+            problems = [
+                ProblemRow(one.file, one.line, one.column, one.what, one.fix, one.code) for one in error.problems
+            ]
             return ConfigCheck(False, str(file), "", True, problems)
         return ConfigCheck(True, str(file), found.digest, found.digest != self._settings.digest, [])
