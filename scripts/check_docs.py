@@ -25,7 +25,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +48,7 @@ LIMIT: Final = 120
 
 FENCE: Final = re.compile(r"^( *)(`{3,})([^`\n]*)\n(.*?)^\1\2`* *$", re.MULTILINE | re.DOTALL)
 LINK: Final = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+READY: Final = re.compile(r"is ready at http://(127\.0\.0\.1:\d+)/mcp")
 PAGES_SAY: Final = "127.0.0.1:8000"
 HEADING: Final = re.compile(r"^#{1,6} +(.+?) *#*$", re.MULTILINE)
 
@@ -225,32 +225,26 @@ def scratch() -> Iterator[tuple[dict[str, str], Path]]:
 @contextmanager
 def running(env: dict[str, str], cwd: Path) -> Iterator[dict[str, str]]:
     """A Hangar with the quickstart's configuration, ready to take calls; gives the environment that tells where."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    told = {**env, "HANGAR_LISTEN": address}
     log = cwd / "serve.log"
     with log.open("w") as output:
         hangar = subprocess.Popen(
             ["hangar", "serve", "--config", "examples/quickstart/hangar.yaml"],
             cwd=cwd,
-            env=told,
+            env={**env, "HANGAR_LISTEN": "127.0.0.1:0"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
         try:
             for _ in range(LIMIT * 5):
-                with socket.socket() as door:
-                    host, _, port = address.partition(":")
-                    if door.connect_ex((host, int(port))) == 0:
-                        break
+                if ready := READY.search(log.read_text()):
+                    break
                 if hangar.poll() is not None:
                     raise Wrong(f"hangar serve ended with {hangar.returncode}:\n{log.read_text()}")
                 time.sleep(0.2)
             else:
-                raise Wrong(f"hangar serve did not listen within {LIMIT} s:\n{log.read_text()}")
-            yield told
+                raise Wrong(f"hangar serve was not ready within {LIMIT} s:\n{log.read_text()}")
+            yield {**env, "HANGAR_LISTEN": ready[1]}
         finally:
             hangar.send_signal(signal.SIGTERM)
             try:

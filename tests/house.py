@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import secrets
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.processes import START_LIMIT, Running, free_port, plain_environment, running
+from tests.processes import Running, plain_environment, running
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURE = ROOT / "tests/fixtures/conformance_server.py"
@@ -53,12 +52,6 @@ class House:
         records = [json.loads(line) for line in lines[:-1] if line]
         return [record for record in records if not kinds or record["type"] in kinds]
 
-    def wait_until_it_answers(self) -> None:
-        """Until everything is open: state, record, doors."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT)) as knock:
-            knock.request("GET", "/healthz")
-            assert knock.getresponse().status == 200, self.running.said()
-
     def audit_until(self, enough: Callable[[list[Record]], bool], limit: float = 60.0) -> list[Record]:
         """The audit trail once it says enough; it is written behind the call, so it may come a moment later."""
         until = time.monotonic() + limit
@@ -80,8 +73,8 @@ def hangar_environment(**more: str) -> dict[str, str]:
     return plain_environment(PYTHONPATH=str(ROOT / "src"), **more)
 
 
-def write_config(folder: Path, providers: dict[str, Any], mark: str, port: int, **sections: Any) -> Path:
-    """`hangar.yaml` in `folder`. JSON is YAML, so nothing needs quoting by hand."""
+def write_config(folder: Path, providers: dict[str, Any], mark: str, **sections: Any) -> Path:
+    """`hangar.yaml` in `folder`, with a port that the system gives. JSON is YAML: nothing needs quoting by hand."""
     named = {}
     for name, about in providers.items():
         if about["mode"] == "subprocess":
@@ -89,7 +82,7 @@ def write_config(folder: Path, providers: dict[str, Any], mark: str, port: int, 
         named[name] = about
     config: dict[str, Any] = {
         "version": 1,
-        "server": {"listen": f"127.0.0.1:{port}"},
+        "server": {"listen": "127.0.0.1:0"},
         "state": {"dir": str(folder / "state")},
         "providers": named,
         "expose": {"hangar_tools": "none", "list_timeout": "30s"},
@@ -107,16 +100,13 @@ def house(
     folder: Path, providers: dict[str, Any], *, env: dict[str, str] | None = None, **sections: Any
 ) -> Iterator[House]:
     """A running Hangar with these providers; further arguments are sections of the configuration."""
-    port = free_port()
     mark = f"house-{secrets.token_hex(8)}"
-    config = write_config(folder, providers, mark, port, **sections)
+    config = write_config(folder, providers, mark, **sections)
     with running(
         hangar_command(config), folder / "hangar.log", env=hangar_environment(**(env or {})), cwd=folder
     ) as started:
-        started.wait_for_port(port)  # taken before anything else is opened
-        opened = House(started, folder, port, mark)
-        opened.wait_until_it_answers()
-        yield opened
+        ready = started.wait_until_said(r"is ready at http://127\.0\.0\.1:(\d+)/mcp")
+        yield House(started, folder, int(ready[1]), mark)
 
 
 def subprocess_provider(command: Sequence[str | Path], **more: Any) -> dict[str, Any]:

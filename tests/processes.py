@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import select
 import signal
@@ -65,6 +66,8 @@ class Running:
 
     process: subprocess.Popen[bytes]
     log: Path
+    begun: int = 0
+    """How much somebody else had written there before."""
     known: set[int] = field(default_factory=set)
 
     @property
@@ -84,6 +87,18 @@ class Running:
                 return
             time.sleep(0.05)
         raise AssertionError(f"nothing listens on port {port} after {START_LIMIT:g} s:\n{self.said()}")
+
+    def wait_until_said(self, pattern: str) -> re.Match[str]:
+        """Until what it wrote matches, or the process is gone."""
+        until = time.monotonic() + START_LIMIT
+        while time.monotonic() < until:
+            ended = self.process.poll()
+            if found := re.search(pattern, self.log.read_bytes()[self.begun :].decode(errors="replace")):
+                return found
+            if ended is not None:
+                raise AssertionError(f"ended with {ended} before it said {pattern}:\n{self.said()}")
+            time.sleep(0.05)
+        raise AssertionError(f"did not say {pattern} within {START_LIMIT:g} s:\n{self.said()}")
 
     def first_line(self) -> str:
         """The first line of a piped stdout."""
@@ -124,6 +139,7 @@ def running(
     cwd: Path | None = None,
     pipe: bool = False,
 ) -> Iterator[Running]:
+    begun = log.stat().st_size if log.exists() else 0
     with log.open("ab") as sink:
         process = subprocess.Popen(
             [str(part) for part in command],
@@ -134,7 +150,7 @@ def running(
             cwd=cwd,
             start_new_session=True,
         )
-    started = Running(process, log)
+    started = Running(process, log, begun)
     try:
         yield started
     finally:

@@ -17,7 +17,6 @@ import httpx
 
 from tests.house import House, hangar_command, hangar_environment, write_config
 from tests.journeys.wire import MODERN, Answer, Json
-from tests.processes import free_port
 
 LINE = 256 * 1024 * 1024
 
@@ -27,7 +26,7 @@ class StdioWire:
 
     def __init__(self, folder: Path, providers: dict[str, Any], **sections: Any) -> None:
         self.folder = folder
-        self.config = write_config(folder, providers, f"house-{secrets.token_hex(8)}", free_port(), **sections)
+        self.config = write_config(folder, providers, f"house-{secrets.token_hex(8)}", **sections)
         self.said: list[bytes] = []
         self.last = 0
 
@@ -87,7 +86,7 @@ def rest(hangar: House) -> httpx.AsyncClient:
 
 def refusal_to_start(folder: Path, providers: dict[str, Any], *arguments: str, **sections: Any) -> str:
     """What `hangar serve` says when it will not run with this; an assertion fails if it does run."""
-    config = write_config(folder, providers, "refused", free_port(), **sections)
+    config = write_config(folder, providers, "refused", **sections)
     command = hangar_command(config, *arguments)
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=hangar_environment(), cwd=folder

@@ -13,7 +13,7 @@ from mcp import Client, StdioServerParameters
 from tests.conftest import Node, RealServers
 from tests.house import hangar_command, hangar_environment, house, subprocess_provider, write_config
 from tests.journeys.conftest import shell
-from tests.processes import free_port, wait_until_gone
+from tests.processes import wait_until_gone
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 async def test_the_sdk_speaks_through_hangars_stdio(real_servers: RealServers, tmp_path: Path, mode: str) -> None:
     mark = f"house-{secrets.token_hex(8)}"
     providers = {"time": subprocess_provider([real_servers.time])}
-    config = write_config(tmp_path, providers, mark, free_port())
+    config = write_config(tmp_path, providers, mark)
     program, *arguments = hangar_command(config, "--stdio")
     server = StdioServerParameters(command=program, args=arguments, env=hangar_environment())
     async with Client(server, mode=mode) as client:
