@@ -24,7 +24,7 @@ from tests.house import (
     subprocess_provider,
     write_config,
 )
-from tests.processes import START_LIMIT, Running, free_port, running
+from tests.processes import START_LIMIT, Running, closed_port, free_port, running
 
 TOKEN = "an-admin-token-of-tests"
 FIXTURE = fixture_command("--transport", "stdio")
@@ -189,7 +189,8 @@ def started(config: Path, port: int) -> Iterator[Running]:
 
 def test_a_stream_survives_a_restart_and_tells_that_it_was_another_run(tmp_path: Path) -> None:
     port = free_port()
-    config = write_config(tmp_path, {"time": subprocess_provider(FIXTURE)}, "m", port, server=SERVER)
+    server = {**SERVER, "listen": f"127.0.0.1:{port}"}
+    config = write_config(tmp_path, {"time": subprocess_provider(FIXTURE)}, "m", server=server)
     client = HangarClient(Address(url=f"http://127.0.0.1:{port}"), TOKEN)
     with client, client.stream(patience=START_LIMIT, families=["system"]) as stream:
         with started(config, port):
@@ -283,6 +284,7 @@ def test_over_a_unix_socket_that_breaks_the_stream_goes_on_without_loss_or_repet
 
 
 def test_where_nobody_is_there_is_no_stream() -> None:
-    for address in (Address(url=f"http://127.0.0.1:{free_port()}"), Address(socket="/nowhere/hangar.sock")):
-        with HangarClient(address, TOKEN) as client, pytest.raises(NotRunning):
-            next(client.stream(patience=0))
+    with closed_port() as closed:
+        for address in (Address(url=f"http://127.0.0.1:{closed}"), Address(socket="/nowhere/hangar.sock")):
+            with HangarClient(address, TOKEN) as client, pytest.raises(NotRunning):
+                next(client.stream(patience=0))
