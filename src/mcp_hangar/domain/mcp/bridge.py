@@ -169,11 +169,14 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
                 provider=call.provider,
                 detail=f"It answered with resultType {outcome!r}, which this client did not ask for.",
             )
+    # Each look at a long text costs, so what needs no look goes first. The blocks of a tool's result that have a URI
+    # are of a type whose name begins with `resource`.
     linked = b'"resource' in text
-    special = linked or (outcome != "ok" and outcome != "tool_error") or (b'"taskId"' in text and _is_task(call))
+    special = linked or (outcome != "ok" and outcome != "tool_error") or (_is_task(call) and b'"taskId"' in text)
+    named = call.prefixed and (linked or call.method != "tools/call") and b'"uri"' in text
     if (
         upstream is call.era
-        and not (call.prefixed and b'"uri"' in text)
+        and not named
         and _HANGAR not in text
         and not (b"\\u00" in text and _SPELLED_OUT.search(text))
     ):

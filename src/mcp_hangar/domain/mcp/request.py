@@ -19,6 +19,8 @@ _text = msgspec.json.Decoder(str)
 _EMPTY: Final = Raw(b"")
 _VERSION: Final = Raw(b'"2.0"')
 _COMPACT: Final = len('{"jsonrpc":"2.0","id":,"method":"","params":}')
+_SHORT: Final = 1_024
+"""Bytes in which brackets are counted at once."""
 _REPEATED: Final = frozenset({PROTOCOL_VERSION, CLIENT_INFO, CLIENT_CAPABILITIES})
 _MOST_METAS: Final = 1_024
 _LONGEST_META: Final = 1_024
@@ -58,7 +60,7 @@ def read_request(body: bytes, depth: int) -> Request:
     a repeated key, a blank, an escape or a further member only ever makes it longer, so equality proves that there is
     none, and only what differs is looked at closely.
     """
-    if body.count(b"{") + body.count(b"[") > depth and envelope.too_deep(body, depth):
+    if (len(body) > _SHORT or body.count(b"{") + body.count(b"[") > depth) and envelope.too_deep(body, depth):
         raise RequestError("too_deep", limit=depth)
     try:
         if not body.isascii():
