@@ -477,6 +477,7 @@ async def test_the_configuration_is_shown_masked_and_checked_again_from_its_file
     assert (await door.get("/config"))["config"] == {"server": {"token": "***"}}
     missing = await door.get("/config/check")
     assert not missing["ok"] and missing["changed"] and missing["problems"][0]["what"].startswith("cannot be read")
+    assert missing["problems"][0]["code"] == "config_unreadable"
     (tmp_path / "hangar.yaml").write_text("version: 1\nprovders: {}\n")
     wrong = await door.get("/config/check")
     (problem_,) = wrong["problems"]

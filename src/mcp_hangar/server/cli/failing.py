@@ -43,7 +43,7 @@ def telling(as_json: bool = False) -> Iterator[None]:
         # The reader (`head`, a pager) has enough. Python would complain when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         raise typer.Exit(130) from None
     except Exception as error:
         problem = _from_client(error)

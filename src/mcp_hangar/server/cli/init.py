@@ -130,7 +130,7 @@ class Report:
             return
         if self.as_json or not sys.stdin.isatty() or not sys.stderr.isatty():
             raise HangarError("not_asked")
-        self.chosen = ask(candidates, self.home)
+        self.chosen = ask(candidates)
 
     def try_them(self, seconds: int | None) -> None:
         from mcp_hangar.server.cli.onboarding.writing import render
@@ -248,7 +248,11 @@ class Report:
     def _tell_written(self, env_file: Path | None) -> None:
         if self.chosen:
             print(f"Wrote {self.config} with what was found:")
-            table(["provider", "from", "runs", "result"], [self._row(one) for one in self.chosen], cut={"runs": 20})
+            table(
+                ["provider", "from", "runs", "result"],
+                [self._row(one) for one in self.chosen],
+                cut={"runs": 20, "from": 12},
+            )
         else:
             looked = ", ".join(dict.fromkeys(place.title for place in self.places))
             tell(f"Wrote {self.config} without providers: no server to take over was found in {looked}.")
@@ -269,7 +273,7 @@ class Report:
             hint = (
                 "" if env_file is not None else " (`hangar init --force --env-file FILE` would copy what clients have)"
             )
-            print(f"Set these before `hangar serve`{hint}:")
+            tell(f"Set these before `hangar serve`{hint}:")
             for one in missing:
                 print(f"  export {one.name}=…   # {cell('; '.join(one.uses))}")
         self._tell_next(env_file)
@@ -283,8 +287,7 @@ class Report:
             print(f"Then: hangar init{named}{variables} --connect {next(iter(mine))}   # so that it asks Hangar")
 
     def _row(self, one: Candidate) -> tuple[str, str, str, str]:
-        titles = ", ".join(dict.fromkeys(found.place.title for found in one.found))
-        return one.name, titles, runs(one), self._result(one.name)
+        return one.name, titles(one), runs(one), self._result(one.name)
 
     def _result(self, name: str) -> str:
         if name in self.untried:
@@ -339,16 +342,15 @@ def runs(one: Candidate) -> str:
     return " ".join(one.command) if one.command else written(one.url)
 
 
-def ask(candidates: Sequence[Candidate], home: Path) -> list[Candidate]:
-    """Which of them? On stderr, as all that is not the answer."""
-    from mcp_hangar.server.cli.onboarding.writing import shown_path
+def titles(one: Candidate) -> str:
+    return ", ".join(dict.fromkeys(found.place.title for found in one.found))
 
+
+def ask(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Which of them? On stderr, as all that is not the answer."""
     print("MCP servers found on this machine:", file=sys.stderr)
-    for number, one in enumerate(candidates, 1):
-        where = ", ".join(
-            dict.fromkeys(f"{found.place.title}, {shown_path(found.place.path, home)}" for found in one.found)
-        )
-        print(f"  {number:>2}  {one.name:<20} {cell(runs(one))[:60]:<60}  ({safe(where)})", file=sys.stderr)
+    rows = [(number, one.name, titles(one), runs(one)) for number, one in enumerate(candidates, 1)]
+    table(["", "name", "from", "runs"], rows, cut={"runs": 20, "from": 12}, stream=sys.stderr)
     while True:
         said = typer.prompt("Which ones? Numbers such as 1,3-5, or", default="all", err=True)
         try:

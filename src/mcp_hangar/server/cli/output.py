@@ -64,6 +64,7 @@ def table(
     coloured: Sequence[str] = (),
     cut: Mapping[str, int] | None = None,
     spare: Sequence[str] = (),
+    stream: TextIO | None = None,
 ) -> None:
     """For people on a terminal; elsewhere columns parted by tabs, the names first, nothing cut.
 
@@ -71,12 +72,13 @@ def table(
     go first, one by one; those in `cut` are shortened, down to so many characters; what still does not fit is wrapped.
     """
     cells = [[cell(value) for value in row] for row in rows]
-    if not sys.stdout.isatty():
-        print("\t".join(columns))
+    target = stream or sys.stdout
+    if not target.isatty():
+        print("\t".join(columns), file=target)
         for row in cells:
-            print("\t".join(row))
+            print("\t".join(row), file=target)
         return
-    out = console()
+    out = console(stderr=target is sys.stderr)
     out.print(shown_table(columns, cells, out.width, coloured=coloured, cut=cut or {}, spare=spare))
 
 

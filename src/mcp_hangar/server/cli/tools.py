@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from mcp_hangar.server.cli.completing import PROVIDERS
-from mcp_hangar.server.cli.output import print_json, table, tell, waiting
+from mcp_hangar.server.cli.output import print_json, safe, table, tell, waiting
 from mcp_hangar.server.cli.reach import AsJson, Pid, Url, reach
 
 if TYPE_CHECKING:
     from mcp_hangar.client import HangarClient
+
+
+PATIENCE: Final = 60.0
+"""Seconds that a provider which is starting is waited for."""
 
 
 def tools(
@@ -39,36 +44,43 @@ def tools(
         if as_json:
             print_json(value)
             return
-        states = {row["name"]: state_of(row) for row in hangar.providers()}
+        providers = {row["name"]: row for row in hangar.providers()}
         rows = [
             (
                 row["provider"],
                 row["name"],
-                states.get(row["provider"], "-"),
+                state_of(providers[row["provider"]]) if row["provider"] in providers else "-",
                 risk(row["definition"]),
                 row["denied_by"] or "-",
                 first_line(row),
             )
             for row in value["tools"]
         ]
-        table(
-            ["provider", "tool", "state", "risk", "denied by", "description"],
-            rows,
-            coloured=("state", "risk"),
-            cut={"description": 20, "denied by": 12},
-            spare=("state",),
-        )
-        if value["unknown"]:
-            names = ", ".join(value["unknown"])
-            tell(f"Not known (yet): {names}. `hangar status` and `hangar logs NAME` may say why.", sys.stderr)
+        if rows or not value["unknown"]:
+            table(
+                ["provider", "tool", "state", "risk", "denied by", "description"],
+                rows,
+                coloured=("state", "risk"),
+                cut={"description": 20, "denied by": 12},
+                spare=("state",),
+            )
+        for name in value["unknown"]:
+            why = providers[name]["last_error"] if name in providers else ""
+            tell(f"{name}: not known{f'. {safe(why)}' if why else ', since it was never started.'}", sys.stderr)
 
 
 def meet(hangar: HangarClient, names: Sequence[str]) -> None:
     """Have providers started that nobody ever asked what they offer, all at once: each may take its time."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with waiting(f"Asking {', '.join(names)}"), ThreadPoolExecutor(max_workers=8) as asking:
-        list(asking.map(hangar.meet, names))
+    def one(name: str) -> None:
+        until = time.monotonic() + PATIENCE
+        row = hangar.meet(name)
+        while row["tools"] is None and row["state"] in ("starting", "ready") and time.monotonic() < until:
+            row = hangar.meet(name)  # waits again for the same start
+
+    with waiting(f"Starting {', '.join(names)} to see what they offer"), ThreadPoolExecutor(max_workers=8) as asking:
+        list(asking.map(one, names))
 
 
 def state_of(row: Mapping[str, Any]) -> str:
