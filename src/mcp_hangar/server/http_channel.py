@@ -17,6 +17,8 @@ from mcp_hangar.server.asgi import Send
 from mcp_hangar.server.asking import ask_session
 
 JSON: Final = (b"content-type", b"application/json")
+ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+"""A whole response, where it is one JSON message."""
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -31,7 +33,9 @@ class HttpChannel(msgspec.Struct, eq=False):
     """The way back over one POST: nothing is sent until something must be said before the answer."""
 
     _send: Send
-    _session: ClientSession | None = None
+    _plain: Callable[[bytes], None] | None = None
+    """Where a whole response may be written as it is: the connection itself, on the lane."""
+    session: ClientSession | None = None
     ear: Ear | None = None
     stream: EventStream | None = None
     spoken: bool = False
@@ -42,10 +46,10 @@ class HttpChannel(msgspec.Struct, eq=False):
             return
         self.spoken = True
         headers = STREAM_HEADERS
-        if self._session is not None:
-            headers = [*headers, (b"mcp-session-id", self._session.id.encode())]
-            if self._session.version >= RESUMABLE:
-                self.stream = self._session.open_stream()
+        if self.session is not None:
+            headers = [*headers, (b"mcp-session-id", self.session.id.encode())]
+            if self.session.version >= RESUMABLE:
+                self.stream = self.session.open_stream()
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         if self.stream is not None:
             await self._write(b"id: %b\nretry: %d\ndata: \n\n" % (self.stream.event_id(0).encode(), RETRY_MS))
@@ -68,9 +72,9 @@ class HttpChannel(msgspec.Struct, eq=False):
         await self._write(b":\r\n\r\n")
 
     async def ask(self, method: str, params: Json, seconds: float) -> Message:
-        if self._session is None:
+        if self.session is None:
             raise RequestError("question_refused", method=method, detail="this client cannot be asked")
-        return await ask_session(self._session, method, params, seconds, self.notify)
+        return await ask_session(self.session, method, params, seconds, self.notify)
 
     async def finish(self, message: bytes, status: int, error: HangarError | None = None) -> None:
         """The answer; the last thing said."""
@@ -78,6 +82,9 @@ class HttpChannel(msgspec.Struct, eq=False):
             await self._event(message, more=False)
             if self.stream is not None:
                 self.stream.finish()
+            return
+        if status == 200 and self._plain is not None:
+            self._plain(ANSWER % (len(message), message))
             return
         headers = [JSON, (b"content-length", b"%d" % len(message))]
         if status == 401:
@@ -95,9 +102,9 @@ class HttpChannel(msgspec.Struct, eq=False):
         if not self.spoken:
             self.spoken = True
             await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
-        elif self.stream is not None and self._session is not None:
+        elif self.stream is not None and self.session is not None:
             self.stream.finish()
-            self._session.streams.pop(self.stream.name, None)  # nobody needs to come back for it
+            self.session.streams.pop(self.stream.name, None)  # nobody needs to come back for it
         await self._write(b"", more=False)
 
 

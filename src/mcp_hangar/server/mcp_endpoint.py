@@ -38,7 +38,16 @@ from mcp_hangar.server.asgi import App, Receive, Scope, Send, accept
 from mcp_hangar.server.asking import cancel, take_response
 from mcp_hangar.server.doors import Doors
 from mcp_hangar.server.errors import defect, error_member, http_status, tool_refusal, upstream_status
-from mcp_hangar.server.http_channel import JSON, RESUMABLE, RETRY_MS, STREAM_HEADERS, BatchPart, Farewell, HttpChannel
+from mcp_hangar.server.http_channel import (
+    ANSWER,
+    JSON,
+    RESUMABLE,
+    RETRY_MS,
+    STREAM_HEADERS,
+    BatchPart,
+    Farewell,
+    HttpChannel,
+)
 from mcp_hangar.server.http_head import Head, Heads
 from mcp_hangar.server.mcp_methods import LEGACY_CALLS, MODERN_CALLS, Methods, known_in
 
@@ -115,7 +124,7 @@ class McpEndpoint:
         connection itself, where one JSON message may be written to it as it is."""
         era = Era.legacy
         request: Request | None = None
-        channel: HttpChannel | None = None
+        channel = HttpChannel(send, write)
         try:
             if provider and provider not in self._proxy.fleet.providers:
                 raise RequestError("not_found", path=f"/mcp/{provider}")
@@ -125,7 +134,7 @@ class McpEndpoint:
             request = read_request(body, self._depth)
             meta = request.meta
             if PROTOCOL_VERSION not in meta and not head.modern:
-                await self._legacy(request, provider, head, send)
+                await self._legacy(request, provider, head, channel, send)
                 return
             era = Era.modern
             if (
@@ -141,11 +150,10 @@ class McpEndpoint:
                 return
             client = state["clients"].get((request.usual, provider)) or self._client(request, provider, state)
             if request.method not in MODERN_CALLS:
-                await self._answer(request, client, state, send)
+                await self._answer(request, client, state, channel)
                 return
             call = self._methods.call_of(request, client, head.trace)
             call.mirrored = head.lines
-            channel = HttpChannel(send)
             flight = Flight(call, channel)
             client.seen[0] = self.open_channels[channel] = monotonic()
             state["leaving"][flight] = None
@@ -159,15 +167,15 @@ class McpEndpoint:
                 return
             text = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request.id, answer.result)
             if write is not None:
-                write(_ANSWER % (len(text), text))
+                write(ANSWER % (len(text), text))
                 return
             headers = [JSON, (b"content-length", b"%d" % len(text))]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": text})
         except HangarError as error:
-            await self._refuse(error, era, request, body, channel or HttpChannel(send))
+            await self._refuse(error, era, request, body, channel)
         except Exception as error:
-            await self._refuse(defect(error), era, request, body, channel or HttpChannel(send))
+            await self._refuse(defect(error), era, request, body, channel)
 
     async def _finish(self, request: Request, channel: HttpChannel | BatchPart, answer: Answer, era: Era) -> None:
         if len(answer.error):
@@ -250,19 +258,19 @@ class McpEndpoint:
                 clients[request.usual, provider] = client
         return client
 
-    async def _answer(self, request: Request, client: Client, state: dict[str, Any], send: Send) -> None:
+    async def _answer(self, request: Request, client: Client, state: dict[str, Any], channel: HttpChannel) -> None:
         """Methods that are no call."""
         if request.method == "subscriptions/listen":
-            await self._listen(request, client, state, send)
+            await self._listen(request, client, state, channel)
             return
         if not known_in(request.method, client.era):
             raise RequestError("method_not_found", method=request.method)
         result = await self._methods.answer(request, client, None)
-        await HttpChannel(send).finish(envelope.result(request.id, result), 200)
+        await channel.finish(envelope.result(request.id, result), 200)
 
     # -- legacy clients
 
-    async def _legacy(self, request: Request, provider: str, head: Head, send: Send) -> None:
+    async def _legacy(self, request: Request, provider: str, head: Head, channel: HttpChannel, send: Send) -> None:
         session = self._session(request, head.fields, provider)
         if session is None:
             await self._initialize(request, provider, send)
@@ -271,7 +279,8 @@ class McpEndpoint:
             await self._one_way(request, session)
             await accept(send)
             return
-        await self._ask(request, session, head.trace, HttpChannel(send, session, self._methods.ear(session)))
+        channel.session, channel.ear = session, self._methods.ear(session)
+        await self._ask(request, session, head.trace, channel)
 
     async def _ask(
         self, request: Request, session: ClientSession, trace: str, channel: HttpChannel | BatchPart
@@ -326,7 +335,7 @@ class McpEndpoint:
         if session is None or session.version != BATCHING_VERSION or session.scope != provider:
             raise RequestError("batch_unsupported")
         raws = envelope.batch(body, self._batch_limit)
-        outer = HttpChannel(send, session, self._methods.ear(session))
+        outer = HttpChannel(send, session=session, ear=self._methods.ear(session))
         parts = [part for raw in raws if (part := await self._part(bytes(raw), session, outer)) is not None]
         if not parts:
             await accept(send)
@@ -424,14 +433,14 @@ class McpEndpoint:
 
     # -- modern subscriptions
 
-    async def _listen(self, request: Request, client: Client, state: dict[str, Any], send: Send) -> None:
+    async def _listen(self, request: Request, client: Client, state: dict[str, Any], channel: HttpChannel) -> None:
         stream = EventStream("l")
 
         def deliver(method: str, params: dict[str, Json]) -> None:
             stream.append(envelope.notification(method, subscription_meta(request.id, params)))
 
         ear = Ear(scope=client.scope, prefixed=client.prefixed, methods=set(), deliver=deliver)
-        channel = HttpChannel(send, ear=ear)
+        channel.ear = ear
         leaving = state["leaving"]
         reader = asyncio.current_task()
         leaving[reader] = None
@@ -469,7 +478,6 @@ class McpEndpoint:
             del self._commenting[channel]
 
 
-_ANSWER: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
 _MODERN_JSON: Final = Raw(envelope.encode(MODERN_VERSION))
 
 

@@ -172,7 +172,8 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
     # Each look at a long text costs, so what needs no look goes first. The blocks of a tool's result that have a URI
     # are of a type whose name begins with `resource`.
     linked = b'"resource' in text
-    special = linked or (outcome != "ok" and outcome != "tool_error") or (_is_task(call) and b'"taskId"' in text)
+    of_task = "task" in call.params or call.method.startswith("tasks/")
+    special = linked or (outcome != "ok" and outcome != "tool_error") or (of_task and b'"taskId"' in text)
     named = call.prefixed and (linked or call.method != "tools/call") and b'"uri"' in text
     if (
         upstream is call.era
@@ -182,10 +183,6 @@ def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -
     ):
         return result, outcome, special
     return _reshaped(call, upstream, result, info), outcome, special
-
-
-def _is_task(call: Call) -> bool:
-    return "task" in call.params or call.method.startswith("tasks/")
 
 
 def _reshaped(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -> bytes:
