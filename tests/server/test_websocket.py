@@ -246,6 +246,23 @@ async def test_a_session_token_opens_the_stream_until_it_expires(monkeypatch: py
             assert (await reader.end()).rcvd.code == 4401  # type: ignore[union-attr]
 
 
+async def test_a_defect_is_told_with_a_reference_and_no_internals(
+    door: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(cursor: str) -> None:
+        raise ZeroDivisionError("secret internals")
+
+    monkeypatch.setattr(door.kept, "resume", broken)
+    async with connect(door.url) as line:
+        reader = Reader(line)
+        await reader.say(type="authenticate", token=TOKEN)
+        await reader.say(type="subscribe", after="e1:0")
+        assert (await reader.hear())["type"] == "welcome"
+        message = await reader.hear()
+        assert message["problem"]["code"] == "internal" and "secret" not in json.dumps(message)
+        assert (await reader.end()).rcvd.code == 1011  # type: ignore[union-attr]
+
+
 async def test_silence_is_ended(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "PATIENCE", 0.05)
     async with connect(door.url) as line:

@@ -20,6 +20,7 @@ from mcp_hangar.application.kept_records import EventFilter, Gap, KeptRecords
 from mcp_hangar.domain.errors import Denied, HangarError, RequestError
 from mcp_hangar.server.api.problems import problem
 from mcp_hangar.server.asgi import Receive, Scope, Send
+from mcp_hangar.server.errors import defect
 from mcp_hangar.server.operator_access import Access
 
 PATH: Final = "/api/v1/stream"
@@ -127,6 +128,8 @@ class Streams:
             pass
         except HangarError as error:
             await line.refuse(error)
+        except Exception as error:
+            await line.refuse(defect(error))
         finally:
             line.close()
 
