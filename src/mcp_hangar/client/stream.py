@@ -18,6 +18,8 @@ _WAIT: Final = (0.1, 5.0)
 _OPEN_TIMEOUT: Final = 10.0
 _LAST_WORD: Final = frozenset({4400, 4401, 4429})
 """Close codes after which trying again is no use."""
+_SILENT: Final = "stream_silent"
+"""Somebody was slow, and it is tried again."""
 _MOST_MESSAGE: Final = 16 * 1024 * 1024
 
 Connect = Callable[[], "AbstractContextManager[ClientConnection]"]
@@ -107,11 +109,11 @@ class Stream(Iterator[Event]):
                 self.cursor = message["cursor"]
             case "error":
                 self._connection = None
-                if message["problem"]["code"] != "stream_silent":  # else: we were slow, and try again
+                if message["problem"]["code"] != _SILENT:
                     raise self._refused(message["problem"])
 
     def _reach(self) -> None:
-        from websockets.exceptions import InvalidHandshake, WebSocketException
+        from websockets.exceptions import InvalidStatus, WebSocketException
 
         until = time.monotonic() + self._patience
         wait = _WAIT[0]
@@ -120,7 +122,7 @@ class Stream(Iterator[Event]):
                 self._connection = self._subscribed()
                 break
             except (OSError, WebSocketException, TimeoutError) as error:
-                if time.monotonic() + wait > until or isinstance(error, InvalidHandshake):
+                if time.monotonic() + wait > until or isinstance(error, InvalidStatus):
                     raise self._unreachable(str(error) or type(error).__name__) from None
                 time.sleep(wait)
                 wait = min(2 * wait, _WAIT[1])
@@ -144,6 +146,8 @@ class Stream(Iterator[Event]):
     def _expect(self, connection: ClientConnection, kind: str) -> dict[str, Any]:
         message = cast("dict[str, Any]", json.loads(connection.recv(timeout=_OPEN_TIMEOUT)))
         if message["type"] == "error":
+            if message["problem"]["code"] == _SILENT:
+                raise TimeoutError(message["problem"]["title"])
             raise self._refused(message["problem"])
         if message["type"] != kind:
             raise self._unreachable(f"it answered {message['type']} where {kind} was due")
