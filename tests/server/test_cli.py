@@ -42,6 +42,7 @@ from mcp_hangar.server.cli.tools import risk
 from scripts import cli_page
 from tests.processes import closed_port
 from tests.server.test_api import EVENTS, Fleet, api
+from tests.warm import Warm, warm
 
 TOKEN = "an-admin-token-of-tests"
 RUN = "import sys; from mcp_hangar.server.cli.main import main; sys.argv[0] = 'hangar'; main()"
@@ -58,8 +59,9 @@ class Answering(Fleet):
 class Hangar:
     """REST of a made-up house on a real port, announced in a folder of state."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, command: Warm | None) -> None:
         self.state = state
+        self.command = command
         self.fleet = Answering()
         self.lines = ["one", "evil \x1b[2J line", "three"]
         views = Views(epoch="e1", keep=1 << 20)
@@ -84,8 +86,11 @@ class Hangar:
         self.listener.close()
 
     def __call__(self, *arguments: str, code: int = 0, **environment: str) -> str:
-        done = run(*arguments, HANGAR_STATE_DIR=str(self.state), **environment)
-        assert done.returncode == code, done.stdout + done.stderr
+        env = {name: value for name, value in os.environ.items() if not name.startswith("HANGAR_")}
+        env |= {"HANGAR_STATE_DIR": str(self.state)} | environment
+        assert self.command is not None
+        done = self.command(*arguments, cwd=Path.cwd(), env=env)
+        assert done.code == code, done.stdout + done.stderr
         self.stderr = done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout
@@ -99,9 +104,15 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with warm(tmp_path_factory.mktemp("warm")) as command:
+        yield command
+
+
 @pytest.fixture
-def hangar(tmp_path: Path) -> Iterator[Hangar]:
-    made = Hangar(tmp_path / "state")
+def hangar(tmp_path: Path, command: Warm) -> Iterator[Hangar]:
+    made = Hangar(tmp_path / "state", command)
     yield made
     made.close()
 
@@ -225,15 +236,15 @@ def test_lines_that_came_since_are_found_by_what_is_left_of_those_before() -> No
 
 
 @pytest.mark.parametrize(
-    "command",
+    "asked",
     [
         ["status"], ["tools"], ["call", "time", "now"], ["calls", "-n", "1"], ["why", "c2"], ["logs", "time"],
         ["start", "time"], ["stop", "time"],
     ],
 )  # fmt: skip
-def test_json_has_the_members_that_are_documented(hangar: Hangar, command: list[str]) -> None:
-    answered = json.loads(hangar(*command, "--json"))
-    assert set(cli_page.SHAPES[command[0]]) == set(answered)
+def test_json_has_the_members_that_are_documented(hangar: Hangar, asked: list[str]) -> None:
+    answered = json.loads(hangar(*asked, "--json"))
+    assert set(cli_page.SHAPES[asked[0]]) == set(answered)
 
 
 def test_every_failure_in_json_has_the_members_that_are_documented(hangar: Hangar) -> None:

@@ -17,11 +17,11 @@ from tests.server.test_cli import RUN, Hangar
 
 @pytest.fixture
 def hangar(tmp_path: Path) -> Iterator[Hangar]:
-    made = Hangar(tmp_path / "state")
     program = tmp_path / "bin/hangar"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n{RUN}\n")
     program.chmod(0o755)
+    made = Hangar(tmp_path / "state", command=None)
     yield made
     made.close()
 

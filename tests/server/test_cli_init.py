@@ -10,15 +10,18 @@ import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from mcp_hangar.server.cli.onboarding.jsonc import parse
 from scripts.cli_page import SHAPES
 from tests.conftest import RealServers, make_repository
 from tests.processes import plain_environment
+from tests.warm import Ran, Warm, warm
 
 ROOT = Path(__file__).resolve().parents[2]
 GITHUB = "ghp_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -35,7 +38,8 @@ HANGAR = [
 class Machine:
     """A home and a project of someone who uses several clients."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, command: Warm) -> None:
+        self.command = command
         self.home = folder / "home"
         self.project = folder / "home/project"
         self.project.mkdir(parents=True)
@@ -46,12 +50,10 @@ class Machine:
         path.write_text(value if isinstance(value, str) else json.dumps(value, indent=2))
         return path
 
-    def run(self, *arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*HANGAR, *arguments], env=self.environment(**environment), cwd=self.project, capture_output=True,
-            text=True, timeout=200, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
+    def run(self, *arguments: str, code: int = 0, **environment: str) -> Ran:
+        env = self.environment(**environment)
+        done = self.command(*arguments, cwd=self.project, env=env, limit=200)
+        assert done.code == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
 
@@ -69,9 +71,15 @@ class Machine:
         return value
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    with warm(tmp_path_factory.mktemp("warm")) as command:
+        yield command
+
+
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path, command: Warm) -> Machine:
+    return Machine(tmp_path, command)
 
 
 CURSOR = ".cursor/mcp.json"
@@ -467,15 +475,41 @@ def test_connect_puts_hangar_in_place_of_what_it_took_over_and_undo_restores_eve
     assert "errors.md#nothing_to_undo" in machine.run("init", "--undo", code=1).stderr
 
 
-def test_undo_does_not_lose_what_was_changed_since(connected: tuple[Machine, Path, str]) -> None:
+def test_undo_keeps_what_was_changed_since(connected: tuple[Machine, Path, str]) -> None:
+    machine, path, _ = connected
+    machine.init("--no-try", "--connect", "cursor")
+    path.write_text(
+        path.read_text().replace("dark", "light").replace('"box":', '"new": {"command": "new"},\n    "box":')
+    )
+    undone = machine.run("init", "--undo")
+    assert "was changed since" in undone.stdout
+    text = path.read_text()
+    assert "// mine" in text and '"theme": "light"' in text
+    assert parse(text)["mcpServers"] == {
+        "one": {"command": "one"},
+        "new": {"command": "new"},
+        "box": {"command": "docker", "args": ["run", "x"]},
+    }
+    assert [one.name for one in path.parent.iterdir()] == ["mcp.json"]
+
+
+def test_undo_by_force_restores_every_byte(connected: tuple[Machine, Path, str]) -> None:
     machine, path, text = connected
     machine.init("--no-try", "--connect", "cursor")
-    path.write_text(path.read_text().replace("dark", "light"))
+    path.write_text("{ broken by hand")
     refused = machine.run("init", "--undo", code=1)
     assert "errors.md#client_changed" in refused.stderr
-    assert "light" in path.read_text()
+    assert path.read_text() == "{ broken by hand"
     machine.run("init", "--undo", "--force")
     assert path.read_text() == text
+
+
+def test_a_client_that_writes_its_own_file_all_the_time_is_left_without_a_trace_of_hangar(machine: Machine) -> None:
+    path = machine.write(".claude.json", servers(a={"command": "a"}) | {"numStartups": 1})
+    machine.init("--no-try", "--connect", "claude-code")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"numStartups": 2}))
+    machine.run("init", "--undo")
+    assert json.loads(path.read_text()) == {"mcpServers": {"a": {"command": "a"}}, "numStartups": 2}
 
 
 def test_each_client_gets_what_it_understands(machine: Machine) -> None:

@@ -161,9 +161,9 @@ ROWS: Final[dict[str, tuple[str, str, str, int]]] = {
         FAILED,
     ),
     "client_changed": (
-        "{path} was changed since Hangar was connected.",
+        "{path} was changed since Hangar was connected, and cannot be read.",
         "Putting back what was before would lose that change.",
-        "Compare it with {backup}; `hangar init --undo --force` puts that back anyway.",
+        "Correct it, or compare it with {backup}; `hangar init --undo --force` puts that back.",
         FAILED,
     ),
     "nothing_to_undo": (

@@ -65,7 +65,10 @@ def init(
         bool, typer.Option("--undo", help="Put every client's configuration back as it was before --connect.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite the file; undo though it was changed since.")
+        bool,
+        typer.Option(
+            "--force", help="Overwrite the file; with --undo, restore every byte though it was changed since."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -381,10 +384,13 @@ def _undo(force: bool, as_json: bool) -> None:
     if not done:
         raise HangarError("nothing_to_undo")
     if as_json:
-        print_json({"restored": [str(path) for path in done]})
+        print_json({"restored": [{"path": str(one.path), "whole": one.whole} for one in done]})
         return
-    for path in done:
-        print(f"{safe(path)} is as it was before Hangar.")
+    for one in done:
+        if one.whole:
+            tell(f"{safe(one.path)} is as it was before Hangar.")
+        else:
+            tell(f"{safe(one.path)} was changed since: Hangar's entry is out, and the servers are back in.")
 
 
 def _place(found: Found) -> dict[str, str]:

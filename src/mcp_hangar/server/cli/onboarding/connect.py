@@ -100,27 +100,62 @@ def _launch(command: Any, url: Any) -> tuple[Any, ...]:
     return (tuple(map(str, command or ())), str(url or ""))
 
 
-def undo(places: Sequence[Place], *, force: bool) -> list[Path]:
-    """Put back what was there before Hangar, in every file that was changed; the paths."""
-    done: list[Path] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """One file that Hangar is no longer in."""
+
+    path: Path
+    whole: bool
+    """Byte for byte as before; else it was changed since, and only what Hangar did was taken back."""
+
+
+def undo(places: Sequence[Place], *, force: bool) -> list[Restored]:
+    """Take Hangar out of every file it was put into. A file that nobody touched since becomes what it was. In one that
+    was changed, Hangar's entry goes and the servers come back; with `force` it becomes what it was, too."""
+    done: list[Restored] = []
     for path in dict.fromkeys(place.path.resolve() for place in places):
         backups = _backups(path)
         if not backups:
             continue
         now = _digest(path.read_bytes()) if path.exists() else ""
-        if not force and all(_written_digest(one) != now for one in backups):
-            raise HangarError("client_changed", path=path, backup=backups[-1])
-        # Where Hangar wrote several times, each file from before leads to the next.
-        while chosen := next((one for one in reversed(backups) if force or _written_digest(one) == now), None):
-            if chosen.name.endswith(_NEW):
-                path.unlink(missing_ok=True)
-                chosen.unlink()
+        whole = force or any(_written_digest(one) == now for one in backups)
+        try:
+            if whole:
+                _restore(path, backups, force)
             else:
-                chosen.replace(path)
-            backups.remove(chosen)
-            now = _digest(path.read_bytes()) if path.exists() else ""
-        done.append(path)
+                _mend(path, backups, [place for place in places if place.path.resolve() == path])
+        except (NotJson, UnicodeDecodeError, OSError):
+            raise HangarError("client_changed", path=path, backup=backups[-1]) from None
+        done.append(Restored(path=path, whole=whole))
     return done
+
+
+def _restore(path: Path, backups: list[Path], force: bool) -> None:
+    now = _digest(path.read_bytes()) if path.exists() else ""
+    # Where Hangar wrote several times, each file from before leads to the next.
+    while chosen := next((one for one in reversed(backups) if force or _written_digest(one) == now), None):
+        if chosen.name.endswith(_NEW):
+            path.unlink(missing_ok=True)
+            chosen.unlink()
+        else:
+            chosen.replace(path)
+        backups.remove(chosen)
+        now = _digest(path.read_bytes()) if path.exists() else ""
+
+
+def _mend(path: Path, backups: Sequence[Path], places: Sequence[Place]) -> None:
+    text = read(path)
+    for place in places:
+        servers = _servers(text, place)
+        if NAME in servers and is_hangar(servers[NAME]):
+            text = without_member(text, place.keys, NAME)
+        for backup in reversed(backups):
+            for name, entry in reversed(_servers(read(backup), place).items()):
+                if name not in _servers(text, place) and not (name == NAME and is_hangar(entry)):
+                    text = with_member(text, place.keys, name, entry)
+    _replace(path, text.encode(), path.stat().st_mode & 0o777)
+    for backup in backups:
+        backup.unlink()
 
 
 def _backups(path: Path) -> list[Path]:
