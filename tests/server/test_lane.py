@@ -259,3 +259,29 @@ async def test_a_stop_waits_for_the_answer_and_closes_behind_it(tmp_path: Path) 
         house.connection.answer(house.connection.last, {"result": CONTENT})
         assert said(await one.answer())["id"] == 2
         assert await one.rest() == b""
+
+
+UPGRADE = (
+    b"GET /api/v1/stream HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def test_a_connection_that_becomes_a_websocket_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Here operators have an address of their own, so it is refused; but by then it is another protocol's."""
+    async with inside(tmp_path) as house, peer(house) as one:
+        connection = await warm(one)
+        one.send(UPGRADE)
+        assert (await one.answer())[0] == 404
+        assert connection not in HangarProtocol.open_connections
+        await house.until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "lane"])
+
+
+async def test_a_websocket_behind_a_request_that_is_being_answered_ends_the_connection(tmp_path: Path) -> None:
+    async with inside(tmp_path) as house, peer(house) as one:
+        one.send(request("silent"))
+        await house.asked("silent")
+        one.send(UPGRADE)
+        assert await one.rest() == b""
+        (end,) = await house.all_over()
+        assert end["reason"] == "cancelled"

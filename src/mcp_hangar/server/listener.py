@@ -275,12 +275,19 @@ class HangarProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         from mcp_hangar.server.stream_protocol import StreamProtocol  # not before somebody comes: it costs start time
 
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete:
+            self.transport.close()  # two would write on one connection
+            return
         self.ws_protocol_class = StreamProtocol
-        self.open_connections.discard(self)
         super().handle_websocket_upgrade()
+        self._let_go()  # from here on the connection, and its end, are another protocol's
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.open_connections.discard(self)
         self._forget_task()
         for each in list(self.leaving):
