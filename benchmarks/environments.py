@@ -47,9 +47,12 @@ def binaries(name: str) -> Path:
 
 
 def _run(command: list[str], folder: Path = ROOT) -> None:
-    done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False, errors="replace"
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_PATIENCE, check=False, errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TargetFailed(f"`{' '.join(command[:4])} …` failed: {error}") from None
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines() or ["nothing was said"]
         raise TargetFailed(f"`{' '.join(command[:4])} …` failed: {words[-1][:300]}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -60,9 +61,9 @@ def standing(stage: Stage, say: Say) -> Iterator[tuple[targets.Upstream, dict[st
             own.mkdir()
             try:
                 started[name] = stack.enter_context(TARGETS[name](shape, upstream, own))
-            except TargetFailed as error:
-                left_out[name] = str(error)
-                say(f"{name} is left out: {error}")
+            except Exception as error:  # a peer may fail in any way; the others are measured
+                left_out[name] = str(error) or type(error).__name__
+                say(f"{name} is left out: {left_out[name]}")
         yield upstream, started, left_out
 
 
@@ -95,14 +96,17 @@ def _row(
             try:
                 load = stack.enter_context(Loading(targets.job(shape, running)))
                 pid = load.connect() or running.pid
-            except (TargetFailed, OSError) as error:
-                failed(name, TargetFailed(str(error)))
+            except (TargetFailed, OSError, http.client.HTTPException) as error:
+                failed(name, TargetFailed(str(error) or type(error).__name__))
                 continue
             subjects[name] = Subject(load, pid, SLOW_SECONDS if name in SLOW else None)
         figures = interleaved(subjects, windows=stage.windows, seconds=stage.seconds, failed=failed)
         requests = {}
-        if not shape.stdio:
-            requests = {name: _requests_per_call(upstream, subjects[name].load) for name in figures}
+        for name in [] if shape.stdio else list(figures):
+            try:
+                requests[name] = _requests_per_call(upstream, subjects[name].load)
+            except TargetFailed as error:
+                failed(name, error)
     return Row(stage=stage.name, shape=shape, figures=figures, upstream_requests=requests)
 
 
