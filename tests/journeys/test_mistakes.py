@@ -46,7 +46,7 @@ def assert_told(ran: Ran, code: str, status: int, fix: str) -> None:
     """The code with its link, the exit status, and the fix; and nothing that only a programmer could read."""
     told = ran.stderr
     assert ran.code == status == CODES[code].exit, told
-    assert f"docs/reference/errors.md#{code}" in told
+    assert f"docs/reference/errors.md#{code}" in told and "errors.md#usage" not in told
     assert fix in " ".join(told.split()), told
     assert "Traceback" not in told
     assert f"\n## {code}\n" in (ROOT / "docs/reference/errors.md").read_text()
@@ -436,7 +436,8 @@ def test_several_hangars_have_to_be_told_apart(street: Street, tmp_path: Path) -
 
 
 def test_two_hangars_on_one_port_are_told_apart(street: Street, tmp_path: Path) -> None:
-    ran = street("serve", "--config", str(street.house.folder / "hangar.yaml"))
+    (tmp_path / "hangar.yaml").write_text(f"version: 1\nserver: {{listen: '127.0.0.1:{street.house.port}'}}\n")
+    ran = street("serve", "--config", str(tmp_path / "hangar.yaml"))
     assert_told(ran, "address_unavailable", 1, "another port")
     assert "maybe another Hangar" in ran.stderr
 
@@ -458,6 +459,7 @@ def test_wrong_usage_is_status_2_and_names_what_was_wrong(arguments: tuple[str, 
     ran = street(*arguments)
     assert ran.code == 2
     assert "Usage:" in ran.stderr and "Traceback" not in ran.stderr
+    assert ran.stderr.count("docs/reference/errors.md#") == 1 and "errors.md#usage" in ran.stderr
 
 
 # hangar init

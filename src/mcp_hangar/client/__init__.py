@@ -352,10 +352,7 @@ def _only(found: list[Address], pid: int, state: Path) -> Address:
         found = [address for address in found if address.pid == pid]
     if not found:
         which = f"with process number {pid} " if pid else ""
-        raise NotRunning(
-            f"No running Hangar {which}was found in {state / 'run'}. Start one with `hangar serve`, or name one with "
-            "--url or HANGAR_URL."
-        )
+        raise NotRunning(f"No running Hangar {which}was found in {state / 'run'}.")
     if len(found) > 1:
         raise Ambiguous(found)
     return found[0]

@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 
 from mcp_hangar import __version__
+from mcp_hangar.domain.errors import REFERENCE
+from mcp_hangar.domain.operator_codes import USAGE
 from mcp_hangar.server.cli.call import call
 from mcp_hangar.server.cli.calls import calls
 from mcp_hangar.server.cli.init import init
@@ -59,4 +61,10 @@ def _hangar(
 
 
 def main() -> None:
-    build(sys.argv[1:])()
+    try:
+        build(sys.argv[1:])()
+    except SystemExit as end:
+        # What a command tells itself ends in `typer.Exit`; the rest is the parser's, which knows no codes of ours.
+        if end.code == USAGE and len(sys.argv) > 1 and not isinstance(end.__context__, typer.Exit):
+            print(f"See {REFERENCE}#usage", file=sys.stderr)
+        raise
