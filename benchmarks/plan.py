@@ -52,6 +52,7 @@ def full(windows: int) -> list[Stage]:
             name="blanks",
             targets=OURS,
             shapes=(text, Shape(request_bytes=BLANKS, blanks=False)),
+            together=True,
         ),
         Stage(name="large-answer", targets=FAST, shapes=_at_each(Shape(answer_bytes=LARGE))[:2]),
     ]

@@ -34,6 +34,8 @@ class Stage:
     shapes: tuple[Shape, ...]
     windows: int = 4
     seconds: float = 0.6
+    together: bool = False
+    """Whether the shapes' windows alternate too, because the shapes are to be compared with one another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ def standing(stage: Stage, say: Say) -> Iterator[tuple[targets.Upstream, dict[st
 
 def run(stage: Stage, say: Say) -> tuple[list[Row], dict[str, str]]:
     """Every shape of a stage; with it, what was left out and why."""
-    rows = []
+    rows: list[Row] = []
     with standing(stage, say) as (upstream, started, left_out):
 
         def failed(name: str, error: TargetFailed) -> None:
@@ -77,37 +79,56 @@ def run(stage: Stage, say: Say) -> tuple[list[Row], dict[str, str]]:
             say(f"{name} failed and is left out from here on: {error}")
             started.pop(name, None)
 
-        for shape in stage.shapes:
-            say(f"{stage.name}: {shape.name}")
-            rows.append(_row(stage, shape, upstream, started, failed))
+        for shapes in [stage.shapes] if stage.together else [(shape,) for shape in stage.shapes]:
+            say(f"{stage.name}: {'; '.join(shape.name for shape in shapes)}")
+            rows += _rows(stage, shapes, upstream, started, failed)
     return rows, left_out
 
 
-def _row(
+def _rows(
     stage: Stage,
-    shape: Shape,
+    shapes: tuple[Shape, ...],
     upstream: targets.Upstream,
     started: dict[str, targets.Running],
     failed: Callable[[str, TargetFailed], None],
-) -> Row:
+) -> list[Row]:
+    """These shapes at every target, in windows that alternate."""
     with contextlib.ExitStack() as stack:
-        subjects = {}
-        for name, running in list(started.items()):
+        subjects: dict[str, Subject] = {}
+        keys = {f"{name} {at}": (name, shape) for at, shape in enumerate(shapes) for name in started}
+        for key, (name, shape) in keys.items():
+            if name not in started:  # it failed with another shape
+                continue
             try:
-                load = stack.enter_context(Loading(targets.job(shape, running)))
-                pid = load.connect() or running.pid
+                load = stack.enter_context(Loading(targets.job(shape, started[name])))
+                pid = load.connect() or started[name].pid
             except (TargetFailed, OSError, http.client.HTTPException) as error:
                 failed(name, TargetFailed(str(error) or type(error).__name__))
                 continue
-            subjects[name] = Subject(load, pid, SLOW_SECONDS if name in SLOW else None)
-        figures = interleaved(subjects, windows=stage.windows, seconds=stage.seconds, failed=failed)
-        requests = {}
-        for name in [] if shape.stdio else list(figures):
-            try:
-                requests[name] = _requests_per_call(upstream, subjects[name].load)
-            except TargetFailed as error:
-                failed(name, error)
-    return Row(stage=stage.name, shape=shape, figures=figures, upstream_requests=requests)
+            subjects[key] = Subject(load, pid, SLOW_SECONDS if name in SLOW else None)
+        figures = interleaved(
+            subjects,
+            windows=stage.windows,
+            seconds=stage.seconds,
+            failed=lambda key, error: failed(keys[key][0], error),
+        )
+        requests: dict[str, float] = {}
+        for key in figures:
+            name, shape = keys[key]
+            if not shape.stdio:
+                try:
+                    requests[key] = _requests_per_call(upstream, subjects[key].load)
+                except TargetFailed as error:
+                    failed(name, error)
+    return [
+        Row(
+            stage=stage.name,
+            shape=shape,
+            figures={keys[key][0]: each for key, each in figures.items() if keys[key][1] is shape},
+            upstream_requests={keys[key][0]: each for key, each in requests.items() if keys[key][1] is shape},
+        )
+        for shape in shapes
+    ]
 
 
 def _requests_per_call(upstream: targets.Upstream, load: Loading) -> float:

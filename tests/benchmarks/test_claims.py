@@ -77,7 +77,7 @@ def test_a_second_upstream_request_is_seen() -> None:
 
 
 def test_text_without_blanks_may_not_cost_more() -> None:
-    assert broken(judged(rows(blankless=400), IDLE)) == {"a 64 KiB argument without a blank, against the yardstick's"}
+    assert broken(judged(rows(blankless=400), IDLE)) == {"a 64 KiB argument without a blank"}
 
 
 def test_rest_is_judged_too() -> None:

@@ -42,6 +42,15 @@ def test_a_target_that_cannot_be_started_is_left_out_and_its_reason_is_kept(monk
     assert set(row.figures) == {"direct"}
 
 
+def test_shapes_that_are_to_be_compared_are_measured_together() -> None:
+    shapes = (Shape(request_bytes=2048), Shape(request_bytes=2048, blanks=False))
+    stage = Stage(name="s", targets=("direct",), shapes=shapes, windows=1, seconds=0.1, together=True)
+    rows, left_out = stages.run(stage, lambda line: None)
+    assert not left_out
+    assert [row.shape for row in rows] == list(shapes)
+    assert all(row.figures["direct"].calls and row.upstream_requests == {"direct": 1.0} for row in rows)
+
+
 def test_a_wrong_answer_ends_the_measurement(tmp_path: Path) -> None:
     shape = Shape()
     with targets.upstream(shape, tmp_path) as upstream:
