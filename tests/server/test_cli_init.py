@@ -540,6 +540,18 @@ def test_each_client_gets_what_it_understands(machine: Machine) -> None:
     assert restored["projects"] == {str(machine.project): servers(two={"command": "two"})}
 
 
+def test_a_client_that_starts_hangar_itself_is_told_to_need_the_variables(machine: Machine) -> None:
+    machine.write(CLAUDE, servers(one={"command": "one", "env": {"KEY": GITHUB}}))
+    assert "--env-file FILE" in machine.run("init", "-y", "--no-try", "--connect", "claude-desktop").stdout
+    told = machine.run("init", "--connect", "claude-desktop", "--env-file", "hangar.env", code=1).stderr
+    assert "errors.md#env_file" in told
+    (machine.project / "hangar.env").write_text(f"KEY={GITHUB}\n")
+    (machine.project / "hangar.env").chmod(0o600)
+    told = machine.run("init", "--connect", "claude-desktop", "--env-file", "hangar.env").stdout
+    assert "does not know your shell" not in told
+    assert "hangar.env" in (machine.home / CLAUDE).read_text()
+
+
 def test_a_client_that_cannot_be_edited_surely_is_left_as_it_is(machine: Machine) -> None:
     path = machine.write(CURSOR, "{ not json")
     refused = machine.run("init", "-y", "--connect", "cursor", code=1)
