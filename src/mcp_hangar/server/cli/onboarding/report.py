@@ -168,8 +168,8 @@ class Report:
             tell(f"{safe(change.path)}: Hangar is in{gone}. What was there before: {safe(change.backup)}")
         if self.needs_env_file:
             tell(
-                "Claude Desktop does not know your shell's variables, and the configuration refers to some: keep them in a "
-                "file, and run this again with --env-file FILE."
+                "Claude Desktop does not know your shell's variables, and the configuration refers to some: keep them "
+                "in a file, and run this again with --env-file FILE."
             )
         if any(change.backup for change in self.changes):
             print("`hangar init --undo` puts them back. Restart the clients.")
