@@ -555,6 +555,7 @@ def as_yaml(data: Any) -> str:
     data={"version": 1, "providers": {"p": {"mode": "subprocess", "command": ["$${A}", "1e3"], "env": {"A": "~"}}}}
 )
 @example(data={"version": 1, "providers": {"p": {"mode": "subprocess", "command": ["${A}"], "description": "${A}"}}})
+@example(data={"version": 1, "providers": {"p": {"mode": "subprocess", "command": ["x"], "env": {"A": ""}}}})
 def test_an_accepted_configuration_survives_being_shown_and_read_again(tmp_path: Path, data: Any) -> None:
     first = outcome(tmp_path, as_yaml(data), {"A": "filled"})
     if not isinstance(first, Settings):

@@ -42,6 +42,7 @@ from mcp_hangar.server.config.schema import (
     ProviderSection,
     Section,
     is_secret,
+    section_at,
 )
 from mcp_hangar.server.config.text import MASK, Document, KeyPath, expand_home, read_document, read_text
 from mcp_hangar.server.config.values import parse_address, parse_key
@@ -330,8 +331,10 @@ class _Builder:
         return value
 
     def _means(self, path: KeyPath, key: str, value: Any) -> bool:
-        if value is None or value in ("", [], {}) or (isinstance(value, dict) and not any(value.values())):
+        if value is None or value in ("", [], {}):
             return False
+        if isinstance(value, dict) and not any(value.values()) and section_at((*path, key)) is not None:
+            return False  # a table of names, such as `env`, means what it says: an empty variable is one
         if (*path, key) == ("audit", "rotate"):
             return self._file.audit.sink.startswith(("/", "~"))
         if len(path) == 2 and path[0] == "providers":
