@@ -334,7 +334,9 @@ def street(hangar: Warm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
             ("not-found", 404), ("unauthorized", 401), ("a-web-page", 200),
         )}  # fmt: skip
         providers = {
-            "good": subprocess_provider(fixture_command("--transport", "stdio")),
+            "good": subprocess_provider(
+                fixture_command("--transport", "stdio"), tools={"deny": ["test_error_handling"]}
+            ),
             "missing": subprocess_provider(["no-such-program-of-tests"]),
             "wrong-path": subprocess_provider(["/no/such/program"]),
             "not-executable": subprocess_provider([folder / "plain.sh"]),
@@ -397,6 +399,9 @@ QUESTIONS = {
     "logs of a provider that is not there": Asking(("logs", "goood"), "unknown_provider", 1, "good"),
     "a tool that is not there": Asking(
         ("call", "good", "test_simple_tex"), "unknown_tool", 1, "Did you mean test_simple_text?"
+    ),
+    "a tool that a policy denies": Asking(
+        ("call", "good", "test_error_handling"), "unknown_tool", 1, "providers.good.tools.deny denies it to everyone"
     ),
     "an argument that is missing": Asking(
         ("call", "good", "test_sleep"), "invalid_arguments", 2, "seconds: a number, required"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,12 +42,13 @@ def call(
     # What is wrong in itself is told without asking anyone.
     arguments = read_arguments(arg or [], json_args)
     with reach(url, pid, as_json) as hangar:
-        schema, others = _schema(hangar, provider, tool)
+        rows = _offered(hangar, provider)
+        schema = _schema(rows, tool)
         if schema is not None:
             arguments = read_arguments(arg or [], "", schema) if arg else arguments
             if not no_check:
                 check(provider, tool, schema, arguments)
-        with waiting(f"Calling {tool} of {provider}"), _suggesting(tool, others):
+        with waiting(f"Calling {tool} of {provider}"), _explaining(tool, rows):
             answer = hangar.call_raw(provider, tool, arguments)
         result = answer["result"]
         if as_json:
@@ -59,8 +61,8 @@ def call(
         raise typer.Exit(FAILED)
 
 
-def _schema(hangar: HangarClient, provider: str, tool: str) -> tuple[Schema | None, list[str]]:
-    """The tool's schema, and the names of the provider's tools; None where neither is known (yet)."""
+def _offered(hangar: HangarClient, provider: str) -> Sequence[Mapping[str, Any]]:
+    """What the provider offers; nothing where that cannot be known: then the call itself tells why."""
     from mcp_hangar.client import Refused
 
     try:
@@ -68,19 +70,27 @@ def _schema(hangar: HangarClient, provider: str, tool: str) -> tuple[Schema | No
         if found["unknown"]:
             meet(hangar, found["unknown"])
             found = hangar.tools(provider)
-    except Refused:  # the call itself will tell
-        return None, []
-    rows = found["tools"]
+    except Refused:
+        return []
+    return found["tools"]
+
+
+def _schema(rows: Sequence[Mapping[str, Any]], tool: str) -> Schema | None:
     definition = next((row["definition"] for row in rows if row["name"] == tool), None)
     schema = definition.get("inputSchema") if isinstance(definition, dict) else None
-    return (schema if isinstance(schema, dict) else None), [row["name"] for row in rows if not row["denied_by"]]
+    return schema if isinstance(schema, dict) else None
 
 
-class _suggesting:
-    """Adds to the answer for an unknown tool which one may have been meant."""
+class _explaining:
+    """Adds to the answer for an unknown tool what an agent may not know, and the operator may: that a policy denies it,
+    or which tool may have been meant."""
 
-    def __init__(self, tool: str, others: list[str]) -> None:
-        self._near = [] if tool in others else difflib.get_close_matches(tool, others, n=1, cutoff=0.6)
+    def __init__(self, tool: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        denied = next((row["denied_by"] for row in rows if row["name"] == tool), "")
+        near = difflib.get_close_matches(tool, [row["name"] for row in rows if not row["denied_by"]], n=1, cutoff=0.6)
+        self._more = f"The provider offers it, but {denied} denies it to everyone." if denied else ""
+        if not denied and near and near[0] != tool:
+            self._more = f"Did you mean {near[0]}?"
 
     def __enter__(self) -> None:
         return None
@@ -88,8 +98,8 @@ class _suggesting:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         from mcp_hangar.client import Refused
 
-        if isinstance(error, Refused) and error.code == "unknown_tool" and self._near:
-            error.problem["fix"] = f"Did you mean {self._near[0]}? {error.problem.get('fix', '')}".strip()
+        if isinstance(error, Refused) and error.code == "unknown_tool" and self._more:
+            error.problem["fix"] = f"{self._more} {error.problem.get('fix', '')}".strip()
 
 
 def print_result(result: dict[str, Any]) -> None:
