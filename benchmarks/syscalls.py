@@ -20,7 +20,7 @@ from typing import Final
 from benchmarks.measure import Loading, TargetFailed
 
 CALLS: Final = 400
-NEARLY_EVERY: Final = 20
+NEARLY_EVERY: Final = 50
 """All calls but one in so many make at least what is told."""
 
 _ENTERED: Final = re.compile(r"^\d+\s+(\w+)\(")
