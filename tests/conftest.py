@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIRED = frozenset(part for part in os.environ.get("HANGAR_TEST_REQUIRE", "").replace(" ", "").split(",") if part)
 OLDEST_NODE = 22
 
+
+# A process that a shell starts in the background ignores SIGINT, and so would everything that is started here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Properties are tried on other examples each time; at the gate on the same ones, so that what it says is no luck. How
 # fast examples come says something about the machine only.
