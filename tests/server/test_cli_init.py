@@ -344,7 +344,9 @@ def test_what_stays_in_its_client_is_told_with_the_reason(machine: Machine) -> N
             empty={},
             laden={"url": "https://u:hunter2@h.example/mcp"},
             odd={"command": "x", "env": {"A-B": "c"}},
-            hangar={"url": "http://127.0.0.1:8000/mcp"},
+            hangar={"url": "http://127.0.0.1:9123/mcp"},
+            gateway={"url": "http://localhost:8000/mcp"},
+            started={"command": "/opt/bin/hangar", "args": ["serve", "--stdio"]},
         ),
     )
     report = machine.init("--no-try")
@@ -355,7 +357,7 @@ def test_what_stays_in_its_client_is_told_with_the_reason(machine: Machine) -> N
     assert "neither a command nor a url" in why["empty"]
     assert "credentials" in why["laden"]
     assert "'A-B' cannot be a variable's name" in why["odd"]
-    assert "hangar" not in why and names(report) == []
+    assert names(report) == [] and not {"hangar", "gateway", "started"} & set(why)
     assert "hunter2" not in (machine.project / "hangar.yaml").read_text() + json.dumps(report)
 
 

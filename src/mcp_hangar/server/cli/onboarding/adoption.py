@@ -95,7 +95,7 @@ class _Adopting:
 
     def run(self, found: Sequence[Found]) -> Plan:
         for one in found:
-            if is_hangar(one.entry):
+            if is_hangar(one.name, one.entry):
                 continue
             try:
                 self._one(one)
@@ -307,13 +307,12 @@ class _Adopting:
         raise Unsupported("no name is left for it")
 
 
-def is_hangar(entry: Mapping[str, Any]) -> bool:
-    """An entry that an earlier `hangar init --connect` (or a person) wrote."""
+def is_hangar(name: str, entry: Mapping[str, Any]) -> bool:
+    """An entry that an earlier `hangar init --connect` (or a person) wrote: Hangar does not run itself."""
     words = [Path(_text(entry.get("command") or "")).name, *map(_text, _list(entry.get("args")))]
-    url = _text(entry.get("url") or "")
-    return ("serve" in words and ("hangar" in words or "mcp_hangar" in words)) or (
-        bool(re.match(r"http://(127\.0\.0\.1|localhost|\[::1\]):8000/mcp", url))
-    )
+    starts = "serve" in words and ("hangar" in words or "mcp_hangar" in words)
+    url = re.match(r"http://(?:127\.0\.0\.1|localhost|\[::1\]):(\d+)/mcp", _text(entry.get("url") or ""))
+    return starts or (url is not None and (name == "hangar" or url[1] == "8000"))
 
 
 def bridged_remote(program: str, words: list[str]) -> tuple[str, dict[str, str]] | None:

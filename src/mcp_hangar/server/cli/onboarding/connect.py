@@ -65,7 +65,7 @@ def connect(place: Place, entry: Mapping[str, Any], taken: Sequence[Found]) -> C
         for name in removed:
             text = without_member(text, place.keys, name)
         if entry and servers.get(NAME) != entry:
-            if NAME in servers and not is_hangar(servers[NAME]):
+            if NAME in servers and not is_hangar(NAME, servers[NAME]):
                 raise HangarError("client_config", path=path, detail=f"it has a server called {NAME} that is no Hangar")
             text = with_member(text, place.keys, NAME, dict(entry))
         if text == before:
@@ -147,11 +147,11 @@ def _mend(path: Path, backups: Sequence[Path], places: Sequence[Place]) -> None:
     text = read(path)
     for place in places:
         servers = _servers(text, place)
-        if NAME in servers and is_hangar(servers[NAME]):
+        if NAME in servers and is_hangar(NAME, servers[NAME]):
             text = without_member(text, place.keys, NAME)
         for backup in reversed(backups):
             for name, entry in reversed(_servers(read(backup), place).items()):
-                if name not in _servers(text, place) and not (name == NAME and is_hangar(entry)):
+                if name not in _servers(text, place) and not (name == NAME and is_hangar(NAME, entry)):
                     text = with_member(text, place.keys, name, entry)
     _replace(path, text.encode(), path.stat().st_mode & 0o777)
     for backup in backups:
