@@ -37,7 +37,10 @@ def free_port() -> int:
 def process(
     command: list[str], log: Path, *, stdout: int | None = None, cwd: Path = ROOT, env: dict[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of ours with its log in a file; ended by its own id, and killed if it does not listen."""
+    """A process of ours with its log in a file; ended by its own id, and killed if it does not listen.
+
+    What it started and left behind is of its own process group, and ends with it.
+    """
     with log.open("ab") as file:
         started = subprocess.Popen(
             command,
@@ -46,6 +49,7 @@ def process(
             stdin=subprocess.DEVNULL,
             stdout=file if stdout is None else stdout,
             stderr=file,
+            start_new_session=True,
         )
         try:
             yield started
@@ -56,6 +60,8 @@ def process(
             except subprocess.TimeoutExpired:
                 started.kill()
                 started.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
             if started.stdout is not None:
                 started.stdout.close()
 
