@@ -44,6 +44,8 @@ BATCH: Final = 250
 BATCH_BYTES: Final = 1024 * 1024
 OVERHEAD: Final = 600
 """Bytes that an event is taken for, beside what strangers wrote into it."""
+KEPT_OVERHEAD: Final = 150
+"""Bytes that a record is taken for, beside its own."""
 _PIECE: Final = 256 * 1024
 _RETRY: Final = (0.1, 5.0)
 
@@ -222,7 +224,7 @@ class EventLog:
             return
         self.seq += 1
         self._records.append(record)
-        self._record_bytes += _weight(record)
+        self._record_bytes += len(record.data) + KEPT_OVERHEAD
 
     async def _digest(self, arguments: bytes | msgspec.Raw) -> str:
         hasher = self.codec.hasher()
@@ -303,7 +305,7 @@ class EventLog:
         excess = self._record_bytes - self._limit
         dropped = 0
         while excess > 0:
-            excess -= _weight(self._records[dropped])
+            excess -= len(self._records[dropped].data) + KEPT_OVERHEAD
             dropped += 1
         if dropped:
             for delivery in self._deliveries:
@@ -313,7 +315,7 @@ class EventLog:
     def _forget(self, position: int) -> None:
         count = position - self._base
         if count > 0:
-            self._record_bytes -= sum(map(_weight, self._records[:count]))
+            self._record_bytes -= sum([len(record.data) for record in self._records[:count]]) + count * KEPT_OVERHEAD
             del self._records[:count]
             self._base = position
 
@@ -377,7 +379,3 @@ class _Delivery:
         self.floor = max(self.floor, position)
         if self.end <= self.position:
             self.position = max(self.position, self.floor)
-
-
-def _weight(record: Record) -> int:
-    return len(record.data) + 150
