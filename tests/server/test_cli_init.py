@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -404,8 +405,9 @@ def test_where_nothing_is_found_a_file_to_start_from_is_written(machine: Machine
     assert "uvx, mcp-server-time" in (machine.project / "hangar.yaml").read_text()
 
 
-def on_a_terminal(machine: Machine, answer: str, *arguments: str) -> str:
-    """The command with a terminal for stdin, stdout and stderr; the answer is typed once it asks."""
+def on_a_terminal(machine: Machine, answer: str, *arguments: str, code: int = 0) -> str:
+    """The command with a terminal for stdin, stdout and stderr; the answer is typed once it asks. Without one it is
+    interrupted."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*HANGAR, *arguments], env=machine.environment(TERM="xterm"), cwd=machine.project,
@@ -422,9 +424,12 @@ def on_a_terminal(machine: Machine, answer: str, *arguments: str) -> str:
             output += chunk
             if b"[all]" in output and not asked:
                 asked = True
-                os.write(ours, answer.encode())
+                if answer:
+                    os.write(ours, answer.encode())
+                else:
+                    process.send_signal(signal.SIGINT)
         os.close(ours)
-        assert process.wait(60) == 0, output.decode()
+        assert process.wait(60) == code, output.decode()
     return output.decode()
 
 
@@ -435,6 +440,12 @@ def test_on_a_terminal_one_chooses(machine: Machine) -> None:
     assert list(machine.config["providers"]) == ["a", "c", "d"]
     on_a_terminal(machine, "\n", "init", "--no-try", "--force")
     assert list(machine.config["providers"]) == ["a", "b", "c", "d"]
+
+
+def test_whoever_thinks_better_of_it_interrupts_and_nothing_is_written(machine: Machine) -> None:
+    machine.write(CURSOR, servers(a={"command": "a"}))
+    on_a_terminal(machine, "", "init", "--no-try", code=130)
+    assert not (machine.project / "hangar.yaml").exists()
 
 
 # into the clients, and out again
