@@ -53,7 +53,7 @@ def _spread(ratios: dict[str, float]) -> str:
     return f"{times(ratios[least])} ({least}) to {times(ratios[most])} ({most})"
 
 
-def _remote(rows: Sequence[Row], size: int, answer: str = "json") -> list[Row]:
+def _remote(rows: Sequence[Row], size: int, answer: str = "json", *, traced: bool = False) -> list[Row]:
     return [
         row
         for row in rows
@@ -61,6 +61,7 @@ def _remote(rows: Sequence[Row], size: int, answer: str = "json") -> list[Row]:
         and row.shape.request_bytes == size
         and row.shape.answer == answer
         and row.shape.answer_bytes < LARGE
+        and row.shape.traced is traced
     ]
 
 
@@ -85,6 +86,15 @@ def _against_yardstick(rows: Sequence[Row]) -> Iterable[Claim]:
             measured=f"{min(added):.0f} us" if added else "not measured",
             met=min(added) <= ADDED_P50_US if added else None,
         )
+
+
+def _traced(rows: Sequence[Row]) -> Claim:
+    return Claim(
+        text="CPU per call against the yardstick's, where each request has a traceparent of its own",
+        bound="reported",
+        measured=_spread(_ratios(_remote(rows, SMALL, traced=True), "hangar", "yardstick")),
+        met=None,
+    )
 
 
 def _against_peers(rows: Sequence[Row]) -> Iterable[Claim]:
@@ -175,6 +185,7 @@ def _idle(idle: Idle | None) -> Iterable[Claim]:
 def judged(rows: Sequence[Row], idle: Idle | None) -> list[Claim]:
     return [
         *_against_yardstick(rows),
+        _traced(rows),
         *_against_peers(rows),
         _one_request(rows),
         *_large(rows),

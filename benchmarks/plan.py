@@ -54,6 +54,7 @@ def full(windows: int) -> list[Stage]:
             shapes=(text, Shape(request_bytes=BLANKS, blanks=False)),
             together=True,
         ),
+        Stage(name="traced", targets=OURS, shapes=_at_each(Shape(traced=True))),
         Stage(name="large-answer", targets=FAST, shapes=_at_each(Shape(answer_bytes=LARGE))[:2]),
     ]
     return [Stage(name=stage.name, targets=stage.targets, shapes=stage.shapes, windows=windows) for stage in stages]

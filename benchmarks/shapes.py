@@ -13,6 +13,7 @@ FIRST_ID: Final = 1_000_000
 """Ids keep seven digits, so that requests keep their length."""
 SMALL: Final = 227
 LARGE: Final = 76 * 1024
+TRACE: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SENTENCE: Final = "It is what it was. "
 """What the upstream's answers consist of."""
 PROOF: Final = SENTENCE.strip().encode()
@@ -35,12 +36,16 @@ class Shape:
     """Whether the argument has a blank now and then, as prose has."""
     stdio: bool = False
     """Whether the provider speaks over stdio."""
+    traced: bool = False
+    """Whether the client sends a `traceparent` header. Hangar takes such a head for one that never comes again, and
+    reads it anew each time."""
 
     @property
     def name(self) -> str:
         wire = "stdio" if self.stdio else self.answer
         size = f"{self.request_bytes} B" if self.request_bytes < 1024 else f"{self.request_bytes // 1024} KiB"
-        return f"{self.era}, {size}{'' if self.blanks else ' no blanks'}, {wire}, {self.in_flight} in flight"
+        how = f"{size}{'' if self.blanks else ' no blanks'}, {wire}{', traced' if self.traced else ''}"
+        return f"{self.era}, {how}, {self.in_flight} in flight"
 
     def at(self, in_flight: int) -> Shape:
         return replace(self, in_flight=in_flight)
@@ -105,7 +110,10 @@ def call_bytes(shape: Shape, door: Door, session: str) -> tuple[bytes, bytes]:
     """A whole request: what stands before the id, and what after it."""
     before, after = call_body(shape, door)
     length = len(before) + len(str(FIRST_ID)) + len(after)
-    return head(door, era_lines(shape.era, "tools/call", door.tool, session), length) + before, after
+    lines = era_lines(shape.era, "tools/call", door.tool, session)
+    if shape.traced:
+        lines["traceparent"] = TRACE
+    return head(door, lines, length) + before, after
 
 
 def initialize_body() -> bytes:

@@ -8,6 +8,7 @@ than they are: read the order and the rough share, and take the cost itself from
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import cProfile
 import pstats
@@ -83,7 +84,8 @@ async def traced(shape: Shape, upstream: targets.Upstream, folder: Path) -> list
         serving = asyncio.create_task(front.serve(sockets=[listener]), name="http")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         door = Door(port=port, tool="up__echo", token=targets.TOKEN)
-        before, after = shapes.call_bytes(shape, door, "")
+        session = await asyncio.to_thread(targets.open_session, door) if shape.era == "legacy" else ""
+        before, after = shapes.call_bytes(shape, door, session)
         request = b"%b%d%b" % (before, shapes.FIRST_ID, after)
         profile = cProfile.Profile(time.thread_time, builtins=False)  # of CPU: waiting is nobody's
         try:
@@ -113,7 +115,9 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reque
 
 
 def main() -> None:
-    shape = Shape()
+    options = argparse.ArgumentParser(prog="python -m benchmarks.trace", description=__doc__.split("\n")[0])
+    options.add_argument("--era", choices=["modern", "legacy"], default="modern")
+    shape = Shape(era=options.parse_args().era)
     with tempfile.TemporaryDirectory(prefix="hangar-bench-") as name, targets.upstream(shape, Path(name)) as upstream:
         rows = uvloop.run(traced(shape, upstream, Path(name)))
     sys.stdout.write(f"{shape.name}; {CALLS:,} calls\n\n{table(rows)}\n")
