@@ -8,15 +8,12 @@ from typing import Annotated
 
 import typer
 
-from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 from mcp_hangar.server.cli.environment import EnvFile, environment
 from mcp_hangar.server.cli.failing import telling
 from mcp_hangar.server.cli.output import print_json
 from mcp_hangar.server.cli.reach import AsJson
 from mcp_hangar.server.config import Settings, find_config, json_schema, load
 from mcp_hangar.server.config import show as rendered
-from mcp_hangar.server.config.problems import excerpt
-from mcp_hangar.server.config.text import FILE_BYTES
 
 app = typer.Typer(help="Check and show the configuration.", no_args_is_help=True)
 
@@ -74,27 +71,3 @@ def _settings(config: str | None, *, env_file: Path | None, as_json: bool, unsaf
         variables = environment(env_file)
         path = find_config(config, variables, Path.cwd(), Path.home())
         return load(path, variables, unsafe_no_auth=unsafe_no_auth)
-
-
-def described(error: ConfigError, *, with_lines: bool) -> str:
-    """The problems as a compiler tells them; `with_lines` adds the line and a caret. Secrets in the line are masked."""
-    parts: list[str] = []
-    for problem in error.problems:
-        parts.append(str(problem))
-        if with_lines and problem.line:
-            parts += _pointer(problem)
-    return "\n".join(parts)
-
-
-def _pointer(problem: ConfigProblem) -> list[str]:
-    try:
-        with Path(problem.file).open("rb") as file:
-            text = file.read(FILE_BYTES).decode("utf-8-sig", "replace")
-    except OSError:
-        return []
-    line, column = excerpt(text, problem.line, problem.column)
-    if not line.strip():
-        return []
-    # Tabs stay tabs, so that the caret stands below what it points at.
-    before = "".join(char if char == "\t" else " " for char in line[: column - 1])
-    return [f"    {line}", f"    {before}^"]

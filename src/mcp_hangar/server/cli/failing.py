@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import typer
 
-from mcp_hangar.domain.errors import CODES, REFERENCE, ConfigError, HangarError
+from mcp_hangar.domain.errors import CODES, REFERENCE, ConfigError, ConfigProblem, HangarError
 from mcp_hangar.domain.operator_codes import FAILED, NOT_RUNNING, USAGE
 from mcp_hangar.server.cli.output import print_json, safe, tell
 
@@ -89,7 +90,33 @@ def _tell_problems(error: ConfigError, as_json: bool) -> None:
         ]
         print_json({"ok": False, "problems": rows})
         return
-    from mcp_hangar.server.cli.config import described
-
     print(described(error, with_lines=sys.stderr.isatty()), file=sys.stderr)
     print(f"See {', '.join(dict.fromkeys(one.link for one in error.problems))}", file=sys.stderr)
+
+
+def described(error: ConfigError, *, with_lines: bool) -> str:
+    """The problems as a compiler tells them; `with_lines` adds the line and a caret. Secrets in the line are masked."""
+    parts: list[str] = []
+    for problem in error.problems:
+        parts.append(str(problem))
+        if with_lines and problem.line:
+            parts += _pointer(problem)
+    return "\n".join(parts)
+
+
+def _pointer(problem: ConfigProblem) -> list[str]:
+    # The configuration's own libraries are loaded by then; commands that read none do not load them.
+    from mcp_hangar.server.config.problems import excerpt
+    from mcp_hangar.server.config.text import FILE_BYTES
+
+    try:
+        with Path(problem.file).open("rb") as file:
+            text = file.read(FILE_BYTES).decode("utf-8-sig", "replace")
+    except OSError:
+        return []
+    line, column = excerpt(text, problem.line, problem.column)
+    if not line.strip():
+        return []
+    # Tabs stay tabs, so that the caret stands below what it points at.
+    before = "".join(char if char == "\t" else " " for char in line[: column - 1])
+    return [f"    {line}", f"    {before}^"]
