@@ -54,8 +54,9 @@ types: $(DEV) ## mypy, strict
 contracts: $(DEV) ## who may import whom
 	$(BIN)/lint-imports --no-cache
 
-docs: $(DEV) $(READY) $(DEMO) ## generated references are current; snippets and links hold
+docs: $(DEV) $(READY) $(DEMO) ## generated references are current; snippets and links hold; the site builds (.tools/site)
 	$(BIN)/python scripts/generate_reference.py --check
+	$(BIN)/python -m scripts.build_site
 	$(BIN)/python -m scripts.check_docs
 
 check: lint types contracts docs test ## all of the above

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """README.md and docs/ stay true: every fenced block is checked by its language, every link leads somewhere.
 
-A block's language decides how it is read: `json`, `yaml` and `toml` must parse, `python` must compile, `bash` must have
-valid syntax; `text` and `console` are shown as they are. A second word asks for more:
+A block's language decides how it is read: `json`, `yaml`, `toml` and `ini` must parse, `python` must compile,
+`bash` must have valid syntax; `text` and `console` are shown as they are. A second word asks for more:
 
 - `yaml config`: `hangar config check` accepts it as a configuration, with the variables it names set.
 - `bash run`, `python run`: it is executed in a scratch folder and must succeed.
@@ -11,6 +11,7 @@ valid syntax; `text` and `console` are shown as they are. A second word asks for
 - `console hangar`: the same, while a Hangar runs with the quickstart's configuration. Pages say 127.0.0.1:8000; the one
   that runs has a port of its own, written so in commands and read back in what they print.
 - `python hangar`: it is executed while that Hangar runs, and must succeed.
+- `yaml served`: as `yaml config`, and a Hangar runs on it for the blocks of the page that are `console served`.
 
 A block that needs `npx` is skipped, with one line, where there is no node, unless HANGAR_TEST_REQUIRE names it.
 
@@ -20,6 +21,7 @@ In a scratch folder, `hangar` and the real servers are on the PATH, and HOME is 
 from __future__ import annotations
 
 import argparse
+import configparser
 import json
 import os
 import re
@@ -41,8 +43,14 @@ from ruamel.yaml.error import YAMLError
 
 from scripts.repository import ROOT, files
 
-LANGUAGES: Final = frozenset({"bash", "console", "diff", "http", "json", "mermaid", "python", "text", "toml", "yaml"})
-ASKED: Final = frozenset({"yaml config", "bash run", "python run", "python hangar", "console run", "console hangar"})
+LANGUAGES: Final = frozenset(
+    {"bash", "console", "diff", "http", "ini", "json", "mermaid", "python", "text", "toml", "yaml"}
+)
+ASKED: Final = frozenset(
+    {"yaml config", "bash run", "python run", "python hangar", "console run", "console hangar"}
+    | {"yaml served", "console served"}
+)
+QUICKSTART: Final = "examples/quickstart/hangar.yaml"
 LIMIT: Final = 120
 """Seconds for one block, and for Hangar to become ready."""
 
@@ -122,13 +130,15 @@ def read(block: Block) -> None:
                 json.loads(block.text)
             case "yaml":
                 YAML(typ="safe").load(block.text)
+            case "ini":
+                configparser.ConfigParser(strict=False, interpolation=None).read_string(block.text)
             case "toml":
                 tomllib.loads(block.text)
             case "python":
                 compile(block.text, block.place, "exec")
             case "bash":
                 run(["bash", "-n", "-c", block.text], cwd=ROOT, env=dict(os.environ))
-    except (ValueError, SyntaxError, YAMLError) as error:
+    except (ValueError, SyntaxError, YAMLError, configparser.Error) as error:
         raise Wrong(f"is not valid {block.language}: {error}") from error
 
 
@@ -159,7 +169,7 @@ def dialogue(text: str) -> list[tuple[str, list[str]]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             spoken.append((line[2:], []))
-        elif spoken and spoken[-1][0].endswith("\\") and not spoken[-1][1]:
+        elif spoken and not spoken[-1][1] and (line.startswith("> ") or spoken[-1][0].endswith("\\")):
             spoken[-1] = (f"{spoken[-1][0]}\n{line.removeprefix('> ')}", [])
         elif spoken:
             spoken[-1][1].append(line)
@@ -182,7 +192,7 @@ def matches(said: list[str], printed: str) -> bool:
 
 def execute(block: Block, env: dict[str, str], cwd: Path) -> None:
     match block.info:
-        case "yaml config":
+        case "yaml config" | "yaml served":
             (cwd / "hangar.yaml").write_text(block.text)
             env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "example") | env
             run(["hangar", "config", "check", "--config", str(cwd / "hangar.yaml")], cwd=cwd, env=env)
@@ -190,7 +200,7 @@ def execute(block: Block, env: dict[str, str], cwd: Path) -> None:
             run(["bash", "-euo", "pipefail", "-c", block.text], cwd=cwd, env=env)
         case "python run" | "python hangar":
             run([sys.executable, "-c", block.text], cwd=cwd, env=env)
-        case "console run" | "console hangar":
+        case "console run" | "console hangar" | "console served":
             for command, said in dialogue(block.text):
                 address = env.get("HANGAR_LISTEN", PAGES_SAY)
                 printed = run(["bash", "-c", command.replace(PAGES_SAY, address)], cwd=cwd, env=env)
@@ -223,12 +233,12 @@ def scratch() -> Iterator[tuple[dict[str, str], Path]]:
 
 
 @contextmanager
-def running(env: dict[str, str], cwd: Path) -> Iterator[dict[str, str]]:
-    """A Hangar with the quickstart's configuration, ready to take calls; gives the environment that tells where."""
+def running(env: dict[str, str], cwd: Path, config: str = QUICKSTART) -> Iterator[dict[str, str]]:
+    """A Hangar with this configuration, ready to take calls; gives the environment that tells where."""
     log = cwd / "serve.log"
     with log.open("w") as output:
         hangar = subprocess.Popen(
-            ["hangar", "serve", "--config", "examples/quickstart/hangar.yaml"],
+            ["hangar", "serve", "--config", config],
             cwd=cwd,
             env={**env, "HANGAR_LISTEN": "127.0.0.1:0"},
             stdin=subprocess.DEVNULL,
@@ -263,6 +273,15 @@ def lacks_node(block: Block) -> bool:
     return True
 
 
+def served(asked: list[Block]) -> dict[Path, list[Block]]:
+    """By page, the blocks that talk to the Hangar of their page."""
+    found: dict[Path, list[Block]] = {}
+    for block in asked:
+        if block.info == "console served":
+            found.setdefault(block.path, []).append(block)
+    return found
+
+
 def check(pages: list[Path]) -> list[str]:
     problems: list[str] = []
     found: list[Block] = []
@@ -284,18 +303,30 @@ def check(pages: list[Path]) -> list[str]:
             problems.append(f"{block.place}: {error}")
     asked = [block for block in found if block.info in ASKED and not lacks_node(block)]
     for block in asked:
-        if not block.info.endswith(" hangar"):
+        if not block.info.endswith((" hangar", "console served")):
             with scratch() as (env, cwd):
                 tried(block, env, cwd)
-    live = [block for block in asked if block.info.endswith(" hangar")]
-    if live:
+
+    def lived(talk: list[Block], config: str = QUICKSTART, text: str = "") -> None:
+        """All of them while one Hangar runs."""
         with scratch() as (env, cwd):
+            if text:
+                (cwd / config).write_text(text.replace(PAGES_SAY, "127.0.0.1:0"))
             try:
-                with running(env, cwd) as told:
-                    for block in live:
+                with running(env, cwd, config) as told:
+                    for block in talk:
                         tried(block, told, cwd)
             except Wrong as error:
-                problems.append(f"{live[0].place}: {error}")
+                problems.append(f"{talk[0].place}: {error}")
+
+    if live := [block for block in asked if block.info.endswith(" hangar")]:
+        lived(live)
+    for path, talk in served(asked).items():
+        configs = [block.text for block in asked if block.path == path and block.info == "yaml served"]
+        if len(configs) == 1:
+            lived(talk, "served.yaml", configs[0])
+        else:
+            problems.append(f"{path}: `console served` needs one block `yaml served` on the page, not {len(configs)}")
     print(f"docs: {len(pages)} pages, {len(found)} blocks read, {len(asked)} of them executed, {len(problems)} wrong")
     return problems
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Writes the references that come from the code: errors, configuration, events, REST, and the JSON Schema.
+"""Writes what comes from the code: the references of errors, configuration, events and REST, the JSON Schema, pictures.
 
 `python scripts/generate_reference.py` writes them; with `--check` it only compares, and fails where one is stale.
 """
@@ -27,7 +27,7 @@ from mcp_hangar.server.config.schema import LATER, MODES_LATER
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from scripts import cli_page
+from scripts import cli_page, pictures
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 WRITTEN_BY: Final = "<!-- Written by scripts/generate_reference.py; change the code instead. -->"
@@ -43,6 +43,8 @@ def pages() -> dict[str, str]:
         "docs/reference/rest.md": rest_page(openapi()),
         "docs/reference/openapi.json": json.dumps(openapi(), indent=2, ensure_ascii=False) + "\n",
         "docs/reference/cli.md": _page(["# The command line", WRITTEN_BY, *cli_page.parts()]),
+        "docs/images/states.svg": pictures.states(),
+        "docs/images/call.svg": pictures.call((ROOT / "docs/life-of-a-tool-call.md").read_text(encoding="utf-8")),
         "schemas/hangar.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
     }
 
@@ -274,7 +276,11 @@ def rest_page(description: dict[str, Any]) -> str:
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             parameters = [f"`{one['name']}`" for one in operation.get("parameters", ()) if one["in"] == "query"]
-            row = (f"`{method.upper()} {path}`", _cell(operation["description"]), ", ".join(parameters))
+            row = (
+                f"`{method.upper()} {path}`",
+                _cell(" ".join(operation["description"].split())),
+                ", ".join(parameters),
+            )
             rows.setdefault(operation["tags"][0], []).append(row)
     parts = []
     for tag in description["tags"]:

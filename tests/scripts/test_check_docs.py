@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from scripts.check_docs import Block, Wrong, anchors, blocks, broken_links, dialogue, execute, matches, read, scratch
+from scripts.check_docs import (
+    Block,
+    Wrong,
+    anchors,
+    blocks,
+    broken_links,
+    check,
+    dialogue,
+    execute,
+    matches,
+    read,
+    scratch,
+)
 
 PAGE = """\
 # A page: `hangar` & more
@@ -83,6 +95,7 @@ def test_what_was_printed_must_be_what_the_page_says() -> None:
 
 def test_a_console_block_is_commands_with_what_they_print() -> None:
     assert dialogue("$ one \\\n>   more\nprinted\n\n$ two\n") == [("one \\\n  more", ["printed", ""]), ("two", [])]
+    assert dialogue("$ cat <<'END'\n> one\n> END\none\n") == [("cat <<'END'\none\nEND", ["one"])]
     with pytest.raises(Wrong):
         dialogue("printed before any command\n")
 
@@ -94,3 +107,36 @@ def test_a_console_block_is_executed_and_compared() -> None:
             execute(block("console run", "$ echo one\ntwo\n"), env, cwd)
         with pytest.raises(Wrong, match="ended with 3"):
             execute(block("bash run", "exit 3"), env, cwd)
+
+
+SERVED = """\
+```yaml served
+version: 1
+server: {listen: 127.0.0.1:8000}
+providers:
+  mute: {mode: subprocess, command: [sh, -c, "read request; exit 1"]}
+```
+
+```console served
+$ hangar status | cut -f 1 | tail -1
+mute
+$ hangar status --url http://127.0.0.1:8000 | cut -f 1 | tail -1
+mute
+```
+"""
+
+
+def test_a_page_talks_to_a_hangar_with_its_own_configuration(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(SERVED)
+    assert check([page]) == []
+    page.write_text(SERVED.replace("\nmute\n", "\nloud\n", 1))
+    (problem,) = check([page])
+    assert "printed:\nmute\n" in problem
+
+
+def test_talk_without_a_configuration_to_run_on_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console served\n$ hangar status\n…\n```\n")
+    (problem,) = check([page])
+    assert "needs one block `yaml served`" in problem

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""Takes the pictures of a terminal that the pages show: real commands, asked of a Hangar that runs the quickstart.
+
+`python -m scripts.screenshots` writes docs/images/*.svg anew. Times and ids in them are of the moment, so CI does not
+compare them; the pages' own blocks (`console hangar`) are what holds. Needs `make setup`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from scripts.check_docs import PAGES_SAY, running, scratch
+from scripts.repository import ROOT
+
+IMAGES: Final = ROOT / "docs/images"
+WIDTH: Final = 104
+THEME: Final = TerminalTheme(
+    (27, 32, 40),
+    (214, 220, 228),
+    [
+        *((69, 78, 92), (239, 113, 120), (137, 202, 120), (229, 192, 123)),
+        *((104, 170, 240), (206, 137, 226), (86, 194, 206), (214, 220, 228)),
+    ],
+)
+# Rich's own frame fetches a font from elsewhere; this one takes what the reader has.
+FRAME: Final = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">
+  <!-- Taken by scripts/screenshots.py. -->
+  <title>TITLE</title>
+  <style>
+    .{unique_id}-matrix {{
+      font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+      font-size: {char_height}px; line-height: {line_height}px;
+    }}
+    {styles}
+  </style>
+  <defs>
+    {lines}
+  </defs>
+  <rect width="{width}" height="{height}" rx="10" fill="#1b2028"/>
+  <g transform="translate({terminal_x}, {terminal_y})">
+    {backgrounds}
+    <g class="{unique_id}-matrix">{matrix}</g>
+  </g>
+</svg>
+"""
+PREPARED: Final = (
+    "hangar tools",
+    "hangar call time get_current_time --arg timezone=UTC",
+    "hangar call git git_log --arg repo_path=.",
+    "hangar call git git_commit --arg repo_path=. --arg message=no || true",
+)
+"""What happened before the pictures, so that they show something."""
+DENIED: Final = "$(hangar calls --outcome denied --limit 1 | tail -1 | cut -f 8)"
+PICTURES: Final = {
+    "status": "hangar status",
+    "tools": "hangar tools",
+    "calls": "hangar calls",
+    "why": f"hangar why {DENIED}",
+}
+
+
+def on_a_terminal(command: str, env: dict[str, str], cwd: Path) -> str:
+    """What a person sees: the command believes in a terminal of `WIDTH` columns, and colours."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    ):
+        os.close(theirs)
+        said = b""
+        with contextlib.suppress(OSError):  # how Linux tells that the last one has hung up
+            while read := os.read(ours, 65536):
+                said += read
+    os.close(ours)
+    return said.decode().replace("\r\n", "\n")
+
+
+def picture(name: str, command: str, said: str) -> str:
+    console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+    console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+    console.print(Text.from_ansi(said.rstrip()))
+    drawn = console.export_svg(theme=THEME, code_format=FRAME, unique_id=f"hangar-{name}")
+    return drawn.replace("TITLE", escape(command), 1)
+
+
+def main() -> int:
+    IMAGES.mkdir(exist_ok=True)
+    with scratch() as (env, cwd), running(env, cwd) as told:
+        for command in PREPARED:
+            subprocess.run(["bash", "-c", command], cwd=cwd, env=told, check=True, stdout=subprocess.DEVNULL)
+        seen = {name: value for name, value in told.items() if name != "NO_COLOR"}
+        seen |= {"COLUMNS": str(WIDTH), "LINES": "50", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        for name, command in PICTURES.items():
+            said = on_a_terminal(command, seen, cwd).replace(told["HANGAR_LISTEN"], PAGES_SAY)
+            shown = command.replace(DENIED, "CALL_ID")
+            there = IMAGES / f"{name}.svg"
+            there.write_text(picture(name, shown, said), encoding="utf-8")
+            print(there.relative_to(ROOT))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
