@@ -194,7 +194,8 @@ def execute(block: Block, env: dict[str, str], cwd: Path) -> None:
     match block.info:
         case "yaml config" | "yaml served":
             (cwd / "hangar.yaml").write_text(block.text)
-            env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "example") | env
+            # 32 bytes in hex: what a key has to be, and a token may be.
+            env = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), "ab" * 32) | env
             run(["hangar", "config", "check", "--config", str(cwd / "hangar.yaml")], cwd=cwd, env=env)
         case "bash run":
             run(["bash", "-euo", "pipefail", "-c", block.text], cwd=cwd, env=env)

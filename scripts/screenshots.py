@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Takes the pictures of a terminal that the pages show: real commands, asked of a Hangar that runs the quickstart.
+"""Takes the pictures that the pages show of a terminal and a browser, from a Hangar that runs the quickstart.
 
-`python -m scripts.screenshots` writes docs/images/*.svg anew. Times and ids in them are of the moment, so CI does not
+`python -m scripts.screenshots` takes them anew. Times and ids in them are of the moment, so CI does not
 compare them; the pages' own blocks (`console hangar`) are what holds. Needs `make setup`.
 """
 
@@ -11,8 +11,11 @@ import contextlib
 import io
 import os
 import pty
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from html import escape
 from pathlib import Path
 from typing import Final
@@ -56,6 +59,12 @@ FRAME: Final = """\
   </g>
 </svg>
 """
+FLAGS: Final = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--window-size=1100,820"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+DOCS_LINK: Final = re.compile(r"http://\S+/api/v1/docs\?code=\S+")
+"""As `hangar serve` prints it; it opens once."""
 PREPARED: Final = (
     "hangar tools",
     "hangar call time get_current_time --arg timezone=UTC",
@@ -95,6 +104,22 @@ def picture(name: str, command: str, said: str) -> str:
     return drawn.replace("TITLE", escape(command), 1)
 
 
+def browser() -> str | None:
+    """Where Chromium is, if it is."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def page(chromium: str, address: str, there: Path) -> None:
+    """A page as a browser shows it, one that keeps nothing and calls nobody."""
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [chromium, *FLAGS, f"--user-data-dir={profile}", f"--screenshot={there}", address],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
 def main() -> int:
     IMAGES.mkdir(exist_ok=True)
     with scratch() as (env, cwd), running(env, cwd) as told:
@@ -108,6 +133,12 @@ def main() -> int:
             there = IMAGES / f"{name}.svg"
             there.write_text(picture(name, shown, said), encoding="utf-8")
             print(there.relative_to(ROOT))
+        address = DOCS_LINK.search((cwd / "serve.log").read_text())
+        if (chromium := browser()) and address:
+            page(chromium, address[0], IMAGES / "rest.png")
+            print("docs/images/rest.png")
+        else:
+            print("docs/images/rest.png stays as it is: there is no Chromium here (apt-get install chromium)")
     return 0
 
 
