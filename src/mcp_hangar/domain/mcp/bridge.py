@@ -134,16 +134,18 @@ def request_out(call: Call, era: Era, number: int) -> tuple[bytes, bytes]:
         meta.append(b'"traceparent":"%b"' % trace)
         lines += b"traceparent: %b\r\n" % trace
     skipped = _LEGACY_ONLY if era is Era.modern else _MODERN_ONLY
-    parts: list[bytes] = []
+    # One join of all pieces: arguments may be long, and each step by itself would copy them.
+    pieces: list[Json] = [b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{' % (number, call.method.encode())]
     for key, value in call.params.items():
         if key not in skipped:
-            parts.append(b"%b:%b" % (envelope.encode(key), value))
+            pieces += (envelope.encode(key), b":", value, b",")
     if meta:
-        parts.append(b'"_meta":{%b}' % b",".join(meta))
-    return (
-        b'{"jsonrpc":"2.0","id":%d,"method":"%b","params":{%b}}' % (number, call.method.encode(), b",".join(parts)),
-        lines,
-    )
+        pieces.append(b'"_meta":{%b}}}' % b",".join(meta))
+    elif len(pieces) > 1:
+        pieces[-1] = b"}}"
+    else:
+        pieces.append(b"}}")
+    return b"".join(pieces), lines
 
 
 def result_back(call: Call, upstream: Era, result: Json, info: dict[str, Any]) -> tuple[Json, str, bool]:
