@@ -7,7 +7,7 @@ A block's language decides how it is read: `json`, `yaml`, `toml` and `ini` must
 - `yaml config`: `hangar config check` accepts it as a configuration, with the variables it names set.
 - `bash run`, `python run`: it is executed in a scratch folder and must succeed.
 - `console run`: each line after `$ ` is executed, and what it prints must equal the lines below it. `…` stands for
-  anything within a line, a line of only `…` for any lines.
+  anything within a line, a line of only `…` for any lines. Those of one page share a folder, in their order.
 - `console hangar`: the same, while a Hangar runs with the quickstart's configuration. Pages say 127.0.0.1:8000; the one
   that runs has a port of its own, written so in commands and read back in what they print.
 - `python hangar`: it is executed while that Hangar runs, and must succeed.
@@ -274,11 +274,11 @@ def lacks_node(block: Block) -> bool:
     return True
 
 
-def served(asked: list[Block]) -> dict[Path, list[Block]]:
-    """By page, the blocks that talk to the Hangar of their page."""
+def by_page(asked: list[Block], info: str) -> dict[Path, list[Block]]:
+    """The blocks of this kind, in their order."""
     found: dict[Path, list[Block]] = {}
     for block in asked:
-        if block.info == "console served":
+        if block.info == info:
             found.setdefault(block.path, []).append(block)
     return found
 
@@ -303,9 +303,14 @@ def check(pages: list[Path]) -> list[str]:
         except Wrong as error:
             problems.append(f"{block.place}: {error}")
     asked = [block for block in found if block.info in ASKED and not lacks_node(block)]
-    for block in asked:
-        if not block.info.endswith((" hangar", "console served")):
-            with scratch() as (env, cwd):
+    for alone in asked:
+        if alone.info.startswith("console ") or alone.info.endswith(" hangar"):
+            continue
+        with scratch() as (env, cwd):
+            tried(alone, env, cwd)
+    for talk in by_page(asked, "console run").values():
+        with scratch() as (env, cwd):
+            for block in talk:
                 tried(block, env, cwd)
 
     def lived(talk: list[Block], config: str = QUICKSTART, text: str = "") -> None:
@@ -322,7 +327,7 @@ def check(pages: list[Path]) -> list[str]:
 
     if live := [block for block in asked if block.info.endswith(" hangar")]:
         lived(live)
-    for path, talk in served(asked).items():
+    for path, talk in by_page(asked, "console served").items():
         configs = [block.text for block in asked if block.path == path and block.info == "yaml served"]
         if len(configs) == 1:
             lived(talk, "served.yaml", configs[0])

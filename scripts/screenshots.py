@@ -7,6 +7,7 @@ compare them; the pages' own blocks (`console hangar`) are what holds. Needs `ma
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import io
 import os
@@ -79,6 +80,18 @@ PICTURES: Final = {
     "calls": "hangar calls",
     "why": f"hangar why {DENIED}",
 }
+TOUR: Final = (
+    "hangar tools --query time",
+    "hangar call time get_current_time --arg timezone=Asia/Tokyo",
+    "hangar call git git_commit --arg repo_path=. --arg message=no",
+    f"hangar why {DENIED} | head -4",
+)
+"""What is shown one after the other, in a picture that moves once and then stands."""
+PAUSE: Final = 1.2
+"""Seconds from one thing to the next."""
+MOVING: Final = """\
+    @keyframes hangar-shown { from { opacity: 0 } }
+    @media (prefers-reduced-motion: reduce) { * { animation: none !important } }"""
 
 
 def on_a_terminal(command: str, env: dict[str, str], cwd: Path) -> str:
@@ -96,12 +109,25 @@ def on_a_terminal(command: str, env: dict[str, str], cwd: Path) -> str:
     return said.decode().replace("\r\n", "\n")
 
 
-def picture(name: str, command: str, said: str) -> str:
+def picture(name: str, talk: list[tuple[str, str]], *, moving: bool = False) -> str:
+    """Commands with what they said. If it moves, each command and each answer appears in its time."""
     console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
-    console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
-    console.print(Text.from_ansi(said.rstrip()))
+    starts = []
+    for command, said in talk:
+        for shown in (Text.assemble(("$ ", "bold green"), (command, "bold")), Text.from_ansi(said.rstrip())):
+            starts.append(console.export_text(clear=False).count("\n"))
+            console.print(shown)
     drawn = console.export_svg(theme=THEME, code_format=FRAME, unique_id=f"hangar-{name}")
-    return drawn.replace("TITLE", escape(command), 1)
+    if moving:
+        drawn = re.sub(r'clip-path="url\(#[\w-]+-line-(\d+)\)"', lambda line: _late(line, starts), drawn)
+        drawn = drawn.replace("<style>", f"<style>\n{MOVING}", 1)
+    return drawn.replace("TITLE", escape(talk[0][0]), 1)
+
+
+def _late(line: re.Match[str], starts: list[int]) -> str:
+    """A line of text, with the moment at which it appears."""
+    turn = bisect.bisect_right(starts, int(line[1])) - 1
+    return f'{line[0]} style="animation: hangar-shown 0.2s {turn * PAUSE:.1f}s both"'
 
 
 def browser() -> str | None:
@@ -127,12 +153,17 @@ def main() -> int:
             subprocess.run(["bash", "-c", command], cwd=cwd, env=told, check=True, stdout=subprocess.DEVNULL)
         seen = {name: value for name, value in told.items() if name != "NO_COLOR"}
         seen |= {"COLUMNS": str(WIDTH), "LINES": "50", "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        for name, command in PICTURES.items():
-            said = on_a_terminal(command, seen, cwd).replace(told["HANGAR_LISTEN"], PAGES_SAY)
-            shown = command.replace(DENIED, "CALL_ID")
-            there = IMAGES / f"{name}.svg"
-            there.write_text(picture(name, shown, said), encoding="utf-8")
-            print(there.relative_to(ROOT))
+
+        def asked(command: str) -> tuple[str, str]:
+            denied = on_a_terminal(f"echo {DENIED}", told, cwd).strip()
+            command = command.replace(DENIED, denied)
+            return command, on_a_terminal(command, seen, cwd).replace(told["HANGAR_LISTEN"], PAGES_SAY)
+
+        drawn = {name: picture(name, [asked(command)]) for name, command in PICTURES.items()}
+        drawn["tour"] = picture("tour", [asked(command) for command in TOUR], moving=True)
+        for name, text in drawn.items():
+            (IMAGES / f"{name}.svg").write_text(text, encoding="utf-8")
+            print(f"docs/images/{name}.svg")
         address = DOCS_LINK.search((cwd / "serve.log").read_text())
         if (chromium := browser()) and address:
             page(chromium, address[0], IMAGES / "rest.png")

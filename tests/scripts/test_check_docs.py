@@ -140,3 +140,10 @@ def test_talk_without_a_configuration_to_run_on_is_found(tmp_path: Path) -> None
     page.write_text("```console served\n$ hangar status\n…\n```\n")
     (problem,) = check([page])
     assert "needs one block `yaml served`" in problem
+
+
+def test_console_blocks_of_a_page_share_a_folder_and_other_pages_have_their_own(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.md", tmp_path / "second.md"
+    first.write_text("```console run\n$ touch here\n```\n\n```console run\n$ ls here\nhere\n```\n")
+    second.write_text("```console run\n$ ls here || true\n…No such file…\n```\n")
+    assert check([first, second]) == []
