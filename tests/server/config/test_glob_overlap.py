@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_hangar.server.config.glob_overlap import can_meet, is_covered
+from mcp_hangar.server.config.glob_overlap import Globs, can_meet, is_covered
 
 globs = st.text("ab*?", min_size=1, max_size=4)
 NAMES = ["".join(letters) for length in range(7) for letters in itertools.product("abz", repeat=length)]
@@ -24,13 +24,15 @@ def matches(name: str, patterns: list[str]) -> bool:
 @given(globs, st.lists(globs, max_size=3))
 def test_covered_means_that_no_name_escapes(pattern: str, by: list[str]) -> None:
     # Patterns of at most four pieces that differ do so on a name of at most six letters.
-    assert is_covered(pattern, by) == all(matches(name, by) for name in NAMES if matches(name, [pattern]))
+    covered = all(matches(name, by) for name in NAMES if matches(name, [pattern]))
+    assert Globs(by).cover(pattern) is covered
+    assert is_covered(pattern, by) is covered
 
 
 @settings(max_examples=60, deadline=None)
 @given(globs, st.lists(globs, max_size=3))
 def test_meeting_means_that_some_name_fits_both(pattern: str, others: list[str]) -> None:
-    assert can_meet(pattern, others) == any(matches(name, others) for name in NAMES if matches(name, [pattern]))
+    assert Globs(others).meet(pattern) is any(matches(name, others) for name in NAMES if matches(name, [pattern]))
 
 
 @pytest.mark.parametrize(
@@ -46,10 +48,21 @@ def test_meeting_means_that_some_name_fits_both(pattern: str, others: list[str])
     ],
 )
 def test_examples_of_covering(pattern: str, by: list[str], covered: bool) -> None:
-    assert is_covered(pattern, by) is covered
+    assert Globs(by).cover(pattern) is covered
 
 
 def test_patterns_made_to_explode_end_soon_and_let_the_rule_stand() -> None:
     hostile = "*" + "?a*" * 20
     assert is_covered(hostile, ["*a" + "?" * 40, "*b" + "?" * 40]) is False
-    assert can_meet(hostile, ["b" * 60 + "?"]) in (True, False)
+    assert Globs(["*a" + "?" * 40, "*b" + "?" * 40]).cover(hostile) is False
+    assert can_meet(hostile, "b" * 60 + "?") in (True, False)
+
+
+@pytest.mark.parametrize("shape", ["team-{}-*", "*-{}", "tool_{}", "a{}?b*"])
+def test_of_thousands_only_those_that_begin_or_end_alike_are_compared(shape: str) -> None:
+    many = Globs(shape.format(f"{number:04}") for number in range(5000))
+    like = shape.format("0017")
+    assert list(many.near(like.replace("*", "x").replace("?", "y"))) == [like]
+    assert many.cover(like)
+    assert not many.cover(shape.format("none"))
+    assert not many.meet(shape.format("none").replace("*", "x"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from mcp_hangar.domain.provider import Limits
-from mcp_hangar.server.config.glob_overlap import can_meet, is_covered
+from mcp_hangar.server.config.glob_overlap import Globs
 from mcp_hangar.server.config.schema import (
     PROVIDER_NAME,
     REMOTE_KEYS,
@@ -188,18 +188,19 @@ def _headers(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
 
 def _tools(path: KeyPath, provider: ProviderSection) -> Iterator[Finding]:
     tools = provider.tools
+    allowed, denied = Globs(tools.allow), Globs(tools.deny)
     for index, glob in enumerate(tools.allow):
-        if is_covered(glob, tools.deny):
+        if denied.cover(glob):
             what = f"'{glob}' can never allow anything: 'deny' covers it"
             yield Finding((*path, "allow", index), what, "Remove it, or narrow 'deny'")
     for index, glob in enumerate(tools.idempotent):
-        if is_covered(glob, tools.deny):
+        if denied.cover(glob):
             yield Finding(
                 (*path, "idempotent", index),
                 f"'{glob}' can never match: 'deny' covers it",
                 "Remove it, or narrow 'deny'",
             )
-        elif tools.allow and not can_meet(glob, tools.allow):
+        elif tools.allow and not allowed.meet(glob):
             yield Finding(
                 (*path, "idempotent", index),
                 f"'{glob}' can never match: 'allow' lets no such name through",

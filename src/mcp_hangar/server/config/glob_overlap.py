@@ -7,7 +7,8 @@ stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 MOST_STATES: Final = 5000
@@ -15,8 +16,76 @@ MOST_STATES: Final = 5000
 _States = tuple[frozenset[int], ...]
 
 
+class Globs:
+    """Many patterns, found by how they begin or end: few of thousands are like any given one.
+
+    A pattern's *head* is what stands before its first wildcard, its *tail* what stands after its last.
+    """
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self._globs = frozenset(globs)
+        self._by_head = _Beginnings((head, glob) for glob in self._globs if (head := _head(glob)))
+        self._by_tail = _Beginnings((_head(glob[::-1]), glob) for glob in self._globs if not _head(glob))
+
+    def cover(self, pattern: str) -> bool:
+        """True if every name that `pattern` matches is matched by one of these."""
+        if pattern in self._globs:
+            return True
+        # Two of its names, with a letter in them that no pattern has; most patterns that are not covered fail here.
+        some = pattern.replace("?", "\0")
+        short, long = some.replace("*", ""), some.replace("*", "\0\0")
+        fitting = [glob for glob in self.near(long) if _fits(glob, long)]
+        if not fitting or not any(_fits(glob, short) for glob in self.near(short)):
+            return False
+        if _head(pattern) == pattern or any(is_covered(pattern, [glob]) for glob in fitting):
+            return True
+        return is_covered(pattern, list(self.near(pattern)))
+
+    def meet(self, pattern: str) -> bool:
+        """True if some name is matched by `pattern` and by one of these."""
+        return pattern in self._globs or any(can_meet(pattern, glob) for glob in self.near(pattern))
+
+    def near(self, pattern: str) -> Iterator[str]:
+        """Those that may share a name with it, by their beginnings and ends."""
+        head, tail = _head(pattern), _head(pattern[::-1])
+        for glob in self._by_head.like(head):
+            other = _head(glob[::-1])
+            if other.startswith(tail) or tail.startswith(other):
+                yield glob
+        yield from self._by_tail.like(tail)
+
+
+class _Beginnings:
+    """Values by a word, found by words that go on from theirs or that theirs goes on from."""
+
+    def __init__(self, words: Iterable[tuple[str, str]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for word, value in words:
+            self._values.setdefault(word, []).append(value)
+        self._words = sorted(self._values)
+
+    def like(self, word: str) -> Iterator[str]:
+        for end in range(len(word)):
+            yield from self._values.get(word[:end], ())
+        for index in range(bisect_left(self._words, word), len(self._words)):
+            if not self._words[index].startswith(word):
+                return
+            yield from self._values[self._words[index]]
+
+
+def _head(glob: str) -> str:
+    return next((glob[:index] for index, letter in enumerate(glob) if letter in "*?"), glob)
+
+
+def _fits(glob: str, name: str) -> bool:
+    at = _resting(glob, {0})
+    for letter in name:
+        at = _step(glob, at, letter)
+    return _accepts(glob, at)
+
+
 def is_covered(pattern: str, by: Sequence[str]) -> bool:
-    """True if every name that `pattern` matches is matched by one of `by`."""
+    """True if every name that `pattern` matches is matched by one of `by`. For a few; `Globs` is for many."""
     globs = (pattern, *by)
     for count, states in enumerate(_reachable(globs)):
         if count > MOST_STATES:
@@ -26,12 +95,11 @@ def is_covered(pattern: str, by: Sequence[str]) -> bool:
     return True
 
 
-def can_meet(pattern: str, others: Sequence[str]) -> bool:
-    """True if some name is matched by `pattern` and by one of `others`."""
-    for other in others:
-        for count, states in enumerate(_reachable((pattern, other))):
-            if count > MOST_STATES or (_accepts(pattern, states[0]) and _accepts(other, states[1])):
-                return True
+def can_meet(pattern: str, other: str) -> bool:
+    """True if some name is matched by both."""
+    for count, states in enumerate(_reachable((pattern, other))):
+        if count > MOST_STATES or (_accepts(pattern, states[0]) and _accepts(other, states[1])):
+            return True
     return False
 
 
