@@ -24,7 +24,7 @@ export PATH := $(CURDIR)/$(BIN):$(CURDIR)/$(SERVERS)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test setup lint format types contracts docs check bench bench-quick bench-gate wheels constraints clean
+.PHONY: help serve test setup lint format types contracts docs check bench bench-quick bench-gate bench-growth bench-soak wheels constraints clean
 .DELETE_ON_ERROR:
 
 help: ## this list
@@ -69,6 +69,12 @@ bench-quick: $(RUNTIME) ## what a call costs, against the yardstick: under a min
 
 bench-gate: $(DEV) ## fails if a call has become dearer than benchmarks/recorded.json: under three minutes
 	$(BIN)/python -m benchmarks.gate
+
+bench-growth: $(RUNTIME) ## how costs grow with providers, tools, sessions, rules, payload: about eight minutes (BENCH=--quick)
+	$(BIN)/python -m benchmarks.growth $(BENCH)
+
+bench-soak: $(RUNTIME) ## churn for five minutes: does memory, descriptors or tasks grow? (BENCH=--quick: half a minute)
+	$(BIN)/python -m benchmarks.soak $(BENCH)
 
 wheels: $(DEV) ## build both distributions and try them in clean environments
 	$(BIN)/python -m scripts.smoke_wheels

@@ -148,7 +148,7 @@ def group_table(rows: Sequence[Row]) -> str:
 def page(results: Results) -> str:
     """`docs/benchmarks.md`."""
     claims = judged(results.rows, results.idle)
-    parts = [_PREFACE, _machine(results.machine), "## What is promised, and what was measured"]
+    parts = [_PREFACE, told(results.machine), "## What is promised, and what was measured"]
     parts.append(
         table(
             ["on the call path", "bound", "measured", ""],
@@ -180,7 +180,7 @@ Made by `make bench`, which measures all of this again on your machine; do not e
 [benchmarks/README.md](../benchmarks/README.md)."""
 
 
-def _machine(machine: Machine) -> str:
+def told(machine: Machine) -> str:
     versions = "; ".join(f"{name} {version}" for name, version in machine.versions.items())
     return (
         f"Measured {machine.date} at commit {machine.commit} on {machine.cores} cores of {machine.processor}, "

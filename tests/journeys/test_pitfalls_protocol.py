@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,31 @@ async def test_pitfall_25_a_warm_call_is_exactly_one_request_upstream(pair: tupl
     assert [(each.verb, each.method) for each in seen if each.method != "notifications/initialized"] == [
         ("POST", "tools/call")
     ] * 10
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_pitfall_69_a_call_touches_its_own_provider_only_and_a_list_none(tmp_path: Path, era: str) -> None:
+    with ExitStack() as opened:
+        upstreams = {f"up-{number}": opened.enter_context(recording(era)) for number in range(8)}
+        providers = {name: remote_provider(upstream.url) for name, upstream in upstreams.items()}
+        hangar = opened.enter_context(house(tmp_path, providers))
+
+        def asked() -> dict[str, int]:
+            return {name: len(upstream.seen) for name, upstream in upstreams.items()}
+
+        # A client's first call, with nobody met yet, goes to one provider; so does each later one.
+        async with client(era, hangar.url) as wire:
+            await wire.call("up-3__echo", {"n": 0})
+            assert {name for name, count in asked().items() if count} == {"up-3"}
+            before = asked()
+            await wire.call("up-3__echo", {"n": 1})
+            assert asked() == before | {"up-3": before["up-3"] + 1}
+            known = await wire.tools()
+            assert {name.partition("__")[0] for name in known} >= set(upstreams)
+            before = asked()
+            for _ in range(3):
+                assert await wire.tools() == known
+            assert asked() == before
 
 
 @pytest.mark.parametrize("era", ERAS)
