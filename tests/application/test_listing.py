@@ -228,3 +228,34 @@ async def test_resources_are_not_judged_by_tool_policies() -> None:
     (raw,) = (await world.listing.page(a_client(), RESOURCES, 0)).items
     assert json.loads(raw)["uri"] == "time+file:///x"
     await world.close()
+
+
+async def test_pages_hold_each_allowed_tool_once_and_judge_each_tool_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages that judged all before them would make a long list cost its square."""
+    monkeypatch.setattr(module, "PAGE", 10)
+    offered = [f"{'secret' if number % 3 else 'open'}-{number:03}" for number in range(100)]
+    sees = Sees()
+    rules = ToolJudge({name: ToolRules(deny=("secret-*",)) for name in ("time", "git")})
+    world = World(lambda wire: Offers(pages={"tools/list": [tools(*offered)]}), TIME, GIT, judges=(sees, rules))
+    found: list[str] = []
+    start, pages = 0, 0
+    while not pages or start:
+        page = await world.listing.page(a_client(), TOOLS, start)
+        assert len(page.items) == 10 or not page.next
+        found += names(page)
+        start, pages = page.next, pages + 1
+    allowed = [name for name in offered if name.startswith("open")]
+    assert found == [f"{provider}__{name}" for provider in ("time", "git") for name in allowed]
+    assert pages == 7
+    assert len(sees.asked) == 2 * len(offered) + pages - 1  # where a page ends is where the next one begins
+    await world.close()
+
+
+async def test_no_page_follows_of_which_nothing_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE", 2)
+    judge = ToolJudge({"time": ToolRules(deny=("secret-*",))})
+    offers = Offers(pages={"tools/list": [tools("a", "b", "secret-1", "secret-2", "secret-3")]})
+    world = World(lambda wire: offers, TIME, judges=(judge,))
+    page = await world.listing.page(a_client(), TOOLS, 0)
+    assert (names(page), page.next) == (["time__a", "time__b"], 0)
+    await world.close()

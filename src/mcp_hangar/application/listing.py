@@ -56,7 +56,7 @@ class Client(msgspec.Struct):
 class Page:
     items: list[bytes]
     next: int
-    """Where the next page begins; 0 if this is the last."""
+    """Where the next page begins, among all that is offered; 0 if this is the last."""
     missing: tuple[str, ...]
     """Providers whose part is not known (yet)."""
 
@@ -92,21 +92,22 @@ class Listing:
         return self._catalogue.known(self._fleet().providers[provider], client.caller.id, client.capabilities.key)
 
     async def page(self, client: Client, kind: Kind, start: int) -> Page:
+        """`start` counts what is offered, allowed or not: so a page judges its own part and nothing before it."""
         providers = self.visible(client)
         offers, missing = await self.offers(client, providers)
-        items: list[bytes] = []
-        if kind is TOOLS and not client.scope:
-            items += self._own_tools
+        items: list[bytes] = list(self._own_tools) if kind is TOOLS and not client.scope and not start else []
+        before = 0
         for provider in providers:
             offer = offers.get(provider.name)
-            if offer is not None:
-                items += [
-                    raw
-                    for name, raw in self._render(offer, kind, provider, client)
-                    if self.allowed(client, kind, provider, name)
-                ]
-        end = start + PAGE
-        return Page(items[start:end], end if end < len(items) else 0, missing)
+            rendered = [] if offer is None else self._render(offer, kind, provider, client)
+            for index in range(max(start - before, 0), len(rendered)):
+                name, raw = rendered[index]
+                if self.allowed(client, kind, provider, name):
+                    if len(items) >= PAGE:
+                        return Page(items, before + index, missing)
+                    items.append(raw)
+            before += len(rendered)
+        return Page(items, 0, missing)
 
     def allowed(self, client: Client, kind: Kind, provider: Provider, name: str) -> bool:
         if kind is not TOOLS:
