@@ -299,6 +299,16 @@ def test_secrets_go_to_a_private_file_only_if_that_is_asked_for_and_serve_can_re
     assert "others may read" in machine.run("config", "check", "--env-file", "hangar.env", code=1).stderr
 
 
+def test_without_a_secret_no_file_of_variables_is_written_or_named(machine: Machine) -> None:
+    machine.write(CURSOR, servers(one={"command": "one"}))
+    machine.write(CLAUDE, servers(two={"command": "two"}))
+    told = machine.run("init", "--yes", "--no-try", "--env-file", "hangar.env", "--connect", "claude-desktop").stdout
+    assert "hangar.env" not in told
+    assert not (machine.project / "hangar.env").exists()
+    desktop = json.loads((machine.home / CLAUDE).read_text())["mcpServers"]
+    assert "--env-file" not in desktop["hangar"]["args"]
+
+
 def test_vscode_inputs_and_environment_references_are_understood(machine: Machine) -> None:
     machine.write(
         "project/.vscode/mcp.json",

@@ -79,6 +79,8 @@ def init(
             report.choose(yes)
             report.try_them(None if no_try else try_for)
             report.write(env_file)
+            if env_file is not None and not env_file.exists():
+                env_file = None  # no client had a secret, so there is no such file to name
         if connect:
             report.connect([one.value for one in connect], env_file)
         report.tell(fresh, env_file)
