@@ -132,6 +132,25 @@ def test_names_that_callers_make_up_do_not_pile_up() -> None:
     assert sum(len(name) for _, name in remembered) <= 4096 * 256
 
 
+def test_a_list_longer_than_the_memory_is_not_judged_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    look = ToolJudge._look
+
+    def counted(self: ToolJudge, provider: str, tool: str) -> PolicyDecision | None:
+        looked.append(tool)
+        return look(self, provider, tool)
+
+    monkeypatch.setattr(ToolJudge, "_look", counted)
+    judge = ToolJudge({"time": ToolRules(deny=("bad*",))})
+    for number in range(4096):
+        judge.judge(a_call(f"made-up-{number}"), TIME)
+    looked.clear()
+    for _ in range(10):  # what was made up is forgotten in time
+        for number in range(5000):
+            assert judge.judge(a_call(f"tool-{number}"), TIME) is None
+    assert len(looked) < 10 * 5000 / 2
+
+
 def test_hostile_globs_and_names_are_matched_without_backtracking_for_ever() -> None:
     matcher = glob_matcher(("*a" * 30 + "b", "?*" * 30 + "c"))
     assert not matcher.match("a" * 2_000)

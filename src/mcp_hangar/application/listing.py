@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import structlog
@@ -20,7 +20,7 @@ from mcp_hangar.application.catalogue import Catalogue
 from mcp_hangar.application.fleet import Fleet
 from mcp_hangar.application.instances import Instances
 from mcp_hangar.domain.call import Call, Caller, Capabilities, Session
-from mcp_hangar.domain.errors import HangarError
+from mcp_hangar.domain.errors import HangarError, RequestError
 from mcp_hangar.domain.mcp.catalogue import TOOLS, Kind, Offer, expose_item
 from mcp_hangar.domain.mcp.eras import Era
 from mcp_hangar.domain.policy import decide
@@ -52,11 +52,18 @@ class Client(msgspec.Struct):
     """When it was last heard of (monotonic); shared by all that stand for the same inferred session."""
 
 
+class Place(NamedTuple):
+    """Where in a list something stands, among all that is offered, allowed or not."""
+
+    provider: str
+    at: int
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     items: list[bytes]
-    next: int
-    """Where the next page begins, among all that is offered; 0 if this is the last."""
+    next: Place | None
+    """Where the next page begins; None if this is the last."""
     missing: tuple[str, ...]
     """Providers whose part is not known (yet)."""
 
@@ -91,23 +98,34 @@ class Listing:
         """What such a client was offered by a provider, if that is known."""
         return self._catalogue.known(self._fleet().providers[provider], client.caller.id, client.capabilities.key)
 
-    async def page(self, client: Client, kind: Kind, start: int) -> Page:
-        """`start` counts what is offered, allowed or not: so a page judges its own part and nothing before it."""
-        providers = self.visible(client)
-        offers, missing = await self.offers(client, providers)
-        items: list[bytes] = list(self._own_tools) if kind is TOOLS and not client.scope and not start else []
-        before = 0
+    async def page(self, client: Client, kind: Kind, start: Place | None = None) -> Page:
+        """A page looks at its own part and at nothing before it: else a long list would cost its square."""
+        providers, first, items = self.visible(client), 0, list[bytes]()
+        offers: dict[str, Offer] | None = None
+        missing: tuple[str, ...] = ()
+        if start is None:
+            offers, missing = await self.offers(client, providers)
+            if kind is TOOLS and not client.scope:
+                items += self._own_tools
+        else:
+            providers, first = self._after(providers, start), start.at
         for provider in providers:
-            offer = offers.get(provider.name)
+            offer = self._offer(client, provider) if offers is None else offers.get(provider.name)
             rendered = [] if offer is None else self._render(offer, kind, provider, client)
-            for index in range(max(start - before, 0), len(rendered)):
+            for index in range(first, len(rendered)):
                 name, raw = rendered[index]
                 if self.allowed(client, kind, provider, name):
                     if len(items) >= PAGE:
-                        return Page(items, before + index, missing)
+                        return Page(items, Place(provider.name, index), missing)
                     items.append(raw)
-            before += len(rendered)
-        return Page(items, 0, missing)
+            first = 0
+        return Page(items, None, missing)
+
+    def _after(self, providers: list[Provider], start: Place) -> list[Provider]:
+        for number, provider in enumerate(providers):
+            if provider.name == start.provider:
+                return providers[number:]
+        raise RequestError("invalid_cursor")  # it is gone
 
     def allowed(self, client: Client, kind: Kind, provider: Provider, name: str) -> bool:
         if kind is not TOOLS:
@@ -134,14 +152,9 @@ class Listing:
         known: dict[str, Offer] = {}
         waiting: dict[str, asyncio.Task[Offer | None]] = {}
         for provider in providers:
-            offer = self._catalogue.known(provider, client.caller.id, client.capabilities.key)
+            offer = self._offer(client, provider)
             if offer is not None:
                 known[provider.name] = offer
-                instance = self._instances.warm.get(
-                    self._instances.key(provider, client.caller.id, client.capabilities.key, client.conversation)
-                )
-                if instance is not None:
-                    self._catalogue.refresh_if_stale(instance)
             else:
                 waiting[provider.name] = self._begin(client, provider)
         if waiting:
@@ -153,6 +166,17 @@ class Listing:
                 elif len(self._late) < _MOST_RENDERED:
                     self._late.add((name, client.caller.id, client.capabilities.key))
         return known, tuple(sorted(set(waiting) - set(known)))
+
+    def _offer(self, client: Client, provider: Provider) -> Offer | None:
+        """What is known of it now; fetched anew in the background if its time is over."""
+        offer = self._catalogue.known(provider, client.caller.id, client.capabilities.key)
+        if offer is not None:
+            instance = self._instances.warm.get(
+                self._instances.key(provider, client.caller.id, client.capabilities.key, client.conversation)
+            )
+            if instance is not None:
+                self._catalogue.refresh_if_stale(instance)
+        return offer
 
     def _begin(self, client: Client, provider: Provider) -> asyncio.Task[Offer | None]:
         key = (provider.name, client.caller.id, client.capabilities.key)

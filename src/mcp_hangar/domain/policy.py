@@ -51,6 +51,7 @@ class ToolJudge:
             if rule.allow or rule.deny
         }
         self._verdicts: dict[tuple[str, str], PolicyDecision | None] = {}
+        self._looks = 0
 
     @property
     def has_rules(self) -> bool:
@@ -65,9 +66,13 @@ class ToolJudge:
         except KeyError:
             pass
         verdict = self._look(target.name, call.name)
-        if len(call.name) <= _LONGEST_REMEMBERED:
-            if len(self._verdicts) >= _MOST_REMEMBERED:
-                self._verdicts.clear()
+        # A full memory is kept for a while, else a list that is longer than it would be judged anew each time; not for
+        # ever, since it may be full of names that somebody made up.
+        self._looks += 1
+        if self._looks > 2 * _MOST_REMEMBERED:
+            self._verdicts.clear()
+            self._looks = 0
+        if len(self._verdicts) < _MOST_REMEMBERED and len(call.name) <= _LONGEST_REMEMBERED:
             self._verdicts[key] = verdict
         return verdict
 

@@ -15,7 +15,7 @@ from mcp_hangar import __version__
 from mcp_hangar.application.flight import Answer, Channel, Flight
 from mcp_hangar.application.ids import RUN, calls
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
-from mcp_hangar.application.listing import Client, Listing, Page
+from mcp_hangar.application.listing import Client, Listing, Page, Place
 from mcp_hangar.application.proxy import Proxy
 from mcp_hangar.application.seal import Seal
 from mcp_hangar.application.sessions import ClientSession, EventStream, Sessions
@@ -227,12 +227,12 @@ class Methods:
         raise RequestError("method_not_found", method=method)
 
     async def _list(self, request: Request, client: Client, kind: Kind) -> bytes:
-        start = 0
+        start: Place | None = None
         if "cursor" in request.params:
             opened = self._seal.open("cursor", client.caller.id, envelope.text(request.params["cursor"]))
             if opened is None or opened[0] != kind.method:
                 raise RequestError("invalid_cursor")
-            start = int(opened[1])
+            start = Place(opened[1], int(opened[2]))
         page = await self.listing.page(client, kind, start)
         return self._page(client, kind, page)
 
@@ -241,8 +241,9 @@ class Methods:
         if client.era is Era.modern:
             parts.append(("resultType", b'"complete"'))
         parts.append((kind.member, b"[%b]" % b",".join(page.items)))
-        if page.next:
-            cursor = self._seal.close("cursor", client.caller.id, [kind.method, str(page.next)], 3600)
+        if page.next is not None:
+            place = [page.next.provider, str(page.next.at)]
+            cursor = self._seal.close("cursor", client.caller.id, [kind.method, *place], 3600)
             parts.append(("nextCursor", envelope.encode(cursor)))
         if client.era is Era.modern:
             parts.append(("ttlMs", b"%d" % (0 if page.missing else _LIST_TTL_MS)))
