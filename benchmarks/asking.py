@@ -115,7 +115,8 @@ class House:
 
     pid: int
     door: Door
-    ready_seconds: float
+    started_seconds: float
+    """CPU from its start until it was ready; by the clock it would be the machine's other work as well."""
 
     @property
     def pids(self) -> list[int]:
@@ -152,7 +153,7 @@ def house(
             if running.poll() is not None or time.monotonic() - began > READY_PATIENCE:
                 raise TargetFailed(f"Hangar was not ready: {last_words(log)}")
             time.sleep(0.005)
-        yield House(running.pid, Door(port=port, tool=tool, token=TOKEN), time.monotonic() - began)
+        yield House(running.pid, Door(port=port, tool=tool, token=TOKEN), cpu(tree(running.pid)).used_ns / 1e9)
 
 
 def remote(url: str, era: Era = "modern", **more: Any) -> dict[str, Any]:
