@@ -307,6 +307,23 @@ async def test_a_provider_that_ends_at_once_is_a_failed_start_or_a_dead_connecti
     assert "no config" in str(raised.value.facts["detail"])
 
 
+async def test_a_program_that_is_no_server_is_told_by_its_exit_and_not_by_the_pipe_that_broke(
+    launcher: SubprocessLauncher,
+) -> None:
+    launch = SubprocessLaunch(command=("/bin/echo", "hello there"))
+    provider = Provider(name="scripted", mode=Mode.subprocess, sharing=Sharing.shared, launch=launch)
+
+    async def ask_it(number: int) -> None:
+        connection = await launcher.launch(provider, f"echo-{number}", "stdio")
+        while True:  # before, while and after its pipes break
+            await read(await connection.send(Outgoing(1, "m", request(1, "m", b"{}"))))
+
+    for number in range(10):
+        with pytest.raises((StartFailed, Unsent, ProviderDied)) as raised:
+            await ask_it(number)
+        assert "exited with status 0" in str(raised.value.facts["detail"])
+
+
 HANGAR = """
 import asyncio, os, sys
 from mcp_hangar.domain.provider import Mode, Provider, Sharing, SubprocessLaunch

@@ -197,6 +197,8 @@ class StdioConnection(asyncio.Protocol):
         self._over: str | None = None
         """Why nothing can be sent any more."""
         self._ended = False
+        self._told_how: asyncio.Future[None] = self.loop.create_future()
+        """Done once it is known how it ended."""
         self._lingering: asyncio.TimerHandle | None = None
         self._stdout: IO[bytes] | None = None
         self._reader: asyncio.ReadTransport | None = None
@@ -254,6 +256,8 @@ class StdioConnection(asyncio.Protocol):
             # Shielded: many wait for the same pipe, and one of them giving up is no matter of the others.
             await asyncio.shield(self._writing.paused)
         if self._over is not None:
+            if not self._ended:  # a pipe broke, and why will be known in a moment
+                await asyncio.shield(self._told_how)
             raise Unsent("provider_died", provider=self.provider, detail=self._over)
 
     def forget(self, exchange: StdioExchange, error: HangarError) -> None:
@@ -488,6 +492,7 @@ class StdioConnection(asyncio.Protocol):
             return
         self._ended = True
         self._over = how
+        self._told_how.set_result(None)
         if self._lingering is not None:
             self._lingering.cancel()
         exchanges = list(self._open.values())
