@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from benchmarks import idle, machine, plan, report, stages
+from benchmarks import environments, idle, machine, plan, report, stages
 from benchmarks.claims import judged
 from benchmarks.environments import PLACE
 from benchmarks.measure import ROOT, TargetFailed
@@ -57,6 +57,8 @@ def finished(stage: Stage, resume: bool) -> Part:
 
 
 def full(windows: int, resume: bool) -> int:
+    for failure in environments.make_all():
+        say(f"not here: {failure}")
     described = machine.described(peers=True)
     rows: list[Row] = []
     left_out: dict[str, str] = {}

@@ -105,9 +105,11 @@ def nginx() -> Path:
 
 
 def installed(name: str, package: str) -> str:
-    """The version of a package in a peer's environment."""
+    """The version of a package in a peer's environment; empty where there is none."""
     tell = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
-    python = str(PLACE / name / "bin/python")
+    python = PLACE / name / "bin/python"
+    if not python.exists():
+        return ""
     done = subprocess.run([python, "-c", tell, package], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
@@ -127,15 +129,27 @@ def compile_all() -> None:
         )
 
 
+def make_all() -> Iterator[str]:
+    """Makes what is missing, before anything is measured; why one cannot be made here."""
+    for name in sorted(path.stem for path in FILES.glob("*.txt")):
+        try:
+            binaries(name)
+        except TargetFailed as error:
+            yield f"{name}: {error}"
+    try:
+        nginx()
+    except TargetFailed as error:
+        yield f"nginx: {error}"
+
+
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m benchmarks.environments", description=__doc__.split("\n")[0])
     options.add_argument("--compile", action="store_true", help="make the requirement files anew (needs uv)")
     if options.parse_args().compile:
         compile_all()
         return
-    nginx()
-    for source in sorted(FILES.glob("*.txt")):
-        binaries(source.stem)
+    for failure in make_all():
+        print(failure, file=sys.stderr)
 
 
 if __name__ == "__main__":
