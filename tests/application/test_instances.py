@@ -4,11 +4,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from mcp_hangar.application.instances import Instance, InstanceKey, Instances
+from mcp_hangar.application.pool import Place
 from mcp_hangar.domain.errors import (
     CallCancelled,
     Denied,
@@ -717,6 +718,34 @@ async def test_conversations_that_came_and_went_leave_nothing_behind() -> None:
         await settle()
     (pool,) = world.instances._pools.values()
     assert (pool.places, pool.closing, pool.leaving, world.instances._tasks) == ({}, {}, set(), set())
+    assert world.instances._conversations == {}
+
+
+class Unwalked(dict[InstanceKey, Place]):
+    """Places that may be looked up, and not gone through one by one."""
+
+    def items(self) -> NoReturn:
+        raise AssertionError("all places were looked at")
+
+    values = __iter__ = items  # type: ignore[assignment]
+
+
+async def test_the_end_of_a_conversation_looks_at_its_own_places_only() -> None:
+    """Sessions expire by the thousand, and there may be a thousand providers."""
+    world = World()
+    one, two = (a_provider(name, sharing=Sharing.per_session) for name in ("one", "two"))
+    for conversation in ("a", "b"):
+        await world.ready(one, conversation=conversation)
+    await world.ready(two, conversation="b")
+    for pool in world.instances._pools.values():
+        pool.places = Unwalked(pool.places)
+    world.instances.forget("b")
+    assert [key.conversation for key in world.instances.warm] == ["a"]
+    for pool in world.instances._pools.values():
+        pool.places = dict(dict.items(pool.places))
+    await settle()
+    world.instances.forget("unheard-of")
+    assert [key.conversation for key in world.instances.warm] == ["a"]
 
 
 # -- what providers say

@@ -85,6 +85,7 @@ class Instances:
         self._wall = wall
         self._random = random
         self._pools: dict[str, Pool] = {}
+        self._conversations: dict[str, set[InstanceKey]] = {}
         self._eras: dict[str, Era] = {}
         self._held: set[str] = set()
         self._stopping = False
@@ -181,17 +182,18 @@ class Instances:
         """A downstream conversation is over: end what belongs to it alone."""
         if not conversation:
             return
-        for pool in self._pools.values():
-            for place in [place for key, place in pool.places.items() if key.conversation == conversation]:
-                place.forgotten = True
-                place.setbacks.clear()
-                if place.starting is not None:
-                    place.starting.cancel()
-                if place.instance is not None:
-                    self._retire(pool, place.instance, Happening.ended, None, reason="session over", drain=True)
-                if place.state is State.dead:
-                    pool.move(place, Happening.ended, "", "session over")
-                pool.tidy(place)
+        for key in list(self._conversations.get(conversation, ())):
+            pool = self._pools[key.provider]
+            place = pool.places[key]
+            place.forgotten = True
+            place.setbacks.clear()
+            if place.starting is not None:
+                place.starting.cancel()
+            if place.instance is not None:
+                self._retire(pool, place.instance, Happening.ended, None, reason="session over", drain=True)
+            if place.state is State.dead:
+                pool.move(place, Happening.ended, "", "session over")
+            pool.tidy(place)
 
     # -- what background.py starts
 
@@ -257,7 +259,9 @@ class Instances:
     def _pool(self, provider: Provider) -> Pool:
         pool = self._pools.get(provider.name)
         if pool is None:
-            pool = self._pools[provider.name] = Pool(provider, self._record, self._wall, self._random)
+            pool = self._pools[provider.name] = Pool(
+                provider, self._record, self._wall, self._random, self._conversations
+            )
         pool.provider = provider
         return pool
 
@@ -373,9 +377,7 @@ class Instances:
             pool.move(place, Happening.ended, id)
             return twin
         if key != place.key:
-            pool.places.pop(place.key, None)
-            pool.places[key] = place
-            place.key = key
+            pool.rename(place, key)
         now = self._clock()
         instance = Instance(
             id=id,

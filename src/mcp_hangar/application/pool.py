@@ -162,6 +162,8 @@ class Pool:
     record: Callable[[Event], None]
     wall: Callable[[], float]
     random: Callable[[], float]
+    conversations: dict[str, set[InstanceKey]]
+    """Keys of the places, by conversation: of all pools, so that the end of one looks at no other's."""
     refusals: Refusals = field(default_factory=Refusals)
     era: Era | None = None
     """Kept while instances live under keys that follow from it."""
@@ -181,8 +183,27 @@ class Pool:
     def place(self, key: InstanceKey) -> Place:
         place = self.places.get(key)
         if place is None:
-            place = self.places[key] = Place(key)
+            place = Place(key)
+            self._put(place)
         return place
+
+    def rename(self, place: Place, key: InstanceKey) -> None:
+        self._drop(place.key)
+        place.key = key
+        self._put(place)
+
+    def _put(self, place: Place) -> None:
+        self.places[place.key] = place
+        if place.key.conversation:
+            self.conversations.setdefault(place.key.conversation, set()).add(place.key)
+
+    def _drop(self, key: InstanceKey) -> None:
+        self.places.pop(key, None)
+        keys = self.conversations.get(key.conversation)
+        if keys is not None:
+            keys.discard(key)
+            if not keys:
+                del self.conversations[key.conversation]
 
     def narrow(self, key: InstanceKey) -> InstanceKey:
         return key_of(self.provider, self.era, key.caller, key.capabilities, key.conversation)
@@ -282,7 +303,7 @@ class Pool:
         if place.instance is not None or place.starting is not None or place.waiting:
             return
         if place.state is State.cold and not place.setbacks.failures and self.places.get(place.key) is place:
-            del self.places[place.key]
+            self._drop(place.key)
 
     # what its connections dropped
 
