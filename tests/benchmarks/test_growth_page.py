@@ -11,9 +11,11 @@ import pytest
 
 from benchmarks.curves import Curve
 from benchmarks.dimensions import DIMENSIONS, Fact
+from benchmarks.growth import IMAGES, LATEST, PAGE
 from benchmarks.growth_page import TITLES, Growth, drawn, page, plain, shown
 from benchmarks.machine import Machine
 from benchmarks.refusals import Refusal
+from benchmarks.soak_page import LATEST as SOAKED
 from benchmarks.soak_page import Sample, Soak, Wave, grown
 from benchmarks.soak_page import plain as plain_soak
 
@@ -104,3 +106,12 @@ def test_sessions_that_leave_something_behind_are_named() -> None:
     assert grown(replace(SOAK, waves=[leaky])) == ["what expired sessions leave behind"]
     hungry = replace(WAVE, top=replace(WAVE.top, memory_mb=80.0))
     assert grown(replace(SOAK, waves=[WAVE, hungry])) == ["memory from wave to wave"]
+
+
+def test_the_page_is_made_from_the_kept_results_and_its_plots_are_there() -> None:
+    growth = msgspec.json.decode(LATEST.read_bytes(), type=Growth)
+    soak = msgspec.json.decode(SOAKED.read_bytes(), type=Soak)
+    assert PAGE.read_text() == page(growth, soak), "make bench-growth and make bench-soak write both"
+    for name in growth.curves:
+        for kind in ("svg", "png"):
+            assert (IMAGES / f"growth-{name}.{kind}").exists()
