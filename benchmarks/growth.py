@@ -72,6 +72,10 @@ def render(growth: Growth) -> None:
     say(f"written: {PAGE.relative_to(ROOT)}, {IMAGES.relative_to(ROOT)}/growth-*")
 
 
+def render_latest() -> None:
+    render(msgspec.json.decode(LATEST.read_bytes(), type=Growth))
+
+
 def main() -> int:
     known = [*DIMENSIONS, REFUSALS]
     options = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__.split("\n")[0])
@@ -83,7 +87,7 @@ def main() -> int:
     if unknown := set(names) - set(known):
         options.error(f"no such dimension: {', '.join(sorted(unknown))}")
     if chosen.render:
-        render(msgspec.json.decode(LATEST.read_bytes(), type=Growth))
+        render_latest()
         return 0
     growth = measure(names, QUICK if chosen.quick else dimensions.FULL)
     if not chosen.quick and names == known:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks import churn, machine, soak_page
+from benchmarks import churn, growth, machine, soak_page
 from benchmarks.asking import Asker, House, house, remote, rss_bytes
 from benchmarks.churn import Round
 from benchmarks.dimensions import ROOMY, SMALL_RECORD, open_and_call
@@ -168,7 +168,7 @@ def main() -> int:
     if plan is FULL:
         LATEST.parent.mkdir(exist_ok=True)
         LATEST.write_bytes(msgspec.json.format(msgspec.json.encode(soak), indent=1) + b"\n")
-        say(f"written: {LATEST.name}; `python -m benchmarks.growth --render` shows it in docs/growth.md")
+        growth.render_latest()
     if found := soak_page.grown(soak):
         say(f"grows: {', '.join(found)}")
     return 1 if found else 0
