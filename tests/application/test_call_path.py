@@ -32,10 +32,11 @@ ATTEMPTS = 5
 CALLBACKS = {
     "listener.HangarProtocol.data_received",
     "listener.HangarProtocol._answer",
+    "listener.HangarProtocol.write",
     "http1.Channel.data_received",
     "streamable_http.HttpExchange.answered",
 }
-"""The connections' own: what the event loop calls when bytes arrive, and the one task of the agent's connection."""
+"""The connections' own: what the event loop calls when bytes arrive, the one task of the agent's, and its write."""
 PAGE = Path(__file__).parents[2] / "docs/life-of-a-tool-call.md"
 SOURCE = str(Path(mcp_hangar.__file__).parent)
 META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}

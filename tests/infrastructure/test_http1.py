@@ -24,8 +24,16 @@ Answer = tuple[int, dict[bytes, bytes], bytes]
 
 
 @contextlib.asynccontextmanager
-async def client_of(wire: Wire, first_byte_timeout: float = 0.0) -> AsyncIterator[HttpClient]:
-    client = HttpClient("time", parse_endpoint(wire.url), connect_timeout=5, first_byte_timeout=first_byte_timeout)
+async def client_of(
+    wire: Wire, first_byte_timeout: float = 0.0, sockets: int = http1.SOCKETS
+) -> AsyncIterator[HttpClient]:
+    client = HttpClient(
+        "time",
+        parse_endpoint(wire.url),
+        connect_timeout=5,
+        first_byte_timeout=first_byte_timeout,
+        sockets=sockets,
+    )
     try:
         yield client
     finally:
@@ -338,13 +346,11 @@ async def test_a_request_on_a_new_socket_is_never_sent_twice() -> None:
         assert len(wire.requests) == 1
 
 
-async def test_sockets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "_MAX_SOCKETS", 2)
-
+async def test_sockets_are_bounded() -> None:
     async def handler(peer: Peer) -> None:
         await peer.gone()
 
-    async with serving(handler) as wire, client_of(wire) as client:
+    async with serving(handler) as wire, client_of(wire, sockets=2) as client:
         await client.dial()
         await client.dial()
         with pytest.raises(Unsent) as raised:

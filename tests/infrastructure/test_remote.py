@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import json
 import socket
@@ -49,6 +50,27 @@ async def launcher() -> AsyncIterator[RemoteLauncher]:
 async def echoing(peer: Peer) -> None:
     while True:
         peer.answer(result(await peer.request()))
+
+
+async def test_as_many_calls_are_under_way_as_the_limit_allows(launcher: RemoteLauncher) -> None:
+    """Sockets are never what bounds them: all these are open before the first is answered."""
+    many = 300
+    arrived = asyncio.Event()
+
+    async def handler(peer: Peer) -> None:
+        asked = await peer.request()
+        if len(wire.requests) == many:
+            arrived.set()
+        await arrived.wait()
+        peer.answer(result(asked))
+        await peer.gone()
+
+    async with serving(handler) as wire:
+        limited = dataclasses.replace(provider(wire.url), limits=Limits(concurrency=many, instances=1))
+        connection = await launcher.launch(limited, "time-1", "streamable_http")
+        answers = await asyncio.gather(*(call(connection, id=id) for id in range(many)))
+        assert len(answers) == many
+        await connection.close()
 
 
 async def call(connection: Connection, method: str = "ping", params: bytes = b"{}", id: int = 1) -> Message:

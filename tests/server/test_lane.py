@@ -93,7 +93,9 @@ async def test_a_client_that_reads_late_gets_every_answer(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("way", ["close", "reset"])
-async def test_a_client_that_leaves_ends_its_call(tmp_path: Path, way: str) -> None:
+async def test_a_client_that_leaves_ends_its_call_and_is_no_error_of_ours(
+    tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with inside(tmp_path) as house, peer(house) as one:
         one.send(request("silent"))
         id = await house.asked("silent")
@@ -107,6 +109,8 @@ async def test_a_client_that_leaves_ends_its_call(tmp_path: Path, way: str) -> N
         ends = await house.all_over()
         assert [end.get("reason") for end in ends] == [None, "cancelled"]
         await house.until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "lane"])
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert "error" not in capsys.readouterr().out
 
 
 async def test_an_answer_with_something_before_it_is_a_stream_and_the_connection_goes_on(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class HangarProtocol(HttpToolsProtocol):
     async def _answer(self, turn: asyncio.Future[tuple[Known, bytes]]) -> None:
         """Answers what comes on the lane, one after the other: a task for the connection, none for a call."""
         assert self.door is not None
-        take, write = self.door.take, self.transport.write
+        take, write = self.door.take, self.write
         try:
             while True:
                 known, body = await turn
@@ -190,6 +190,11 @@ class HangarProtocol(HttpToolsProtocol):
         if not self.missing:
             body, self.coming, self.pieces, self.since = b"".join(self.pieces), None, [], 0.0
             self._take(known, body)
+
+    def write(self, data: bytes) -> None:
+        """A whole response, unless its client has left."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's way back, for an answer on the lane that is more than one JSON message."""

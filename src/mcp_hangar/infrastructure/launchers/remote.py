@@ -17,7 +17,7 @@ from mcp_hangar.application.ports.connection import Connection
 from mcp_hangar.domain.errors import HangarError, StartFailed, Unsent
 from mcp_hangar.domain.provider import Provider, RemoteLaunch
 from mcp_hangar.infrastructure.transports.dial import Endpoint, parse_endpoint, trust
-from mcp_hangar.infrastructure.transports.http1 import HttpClient
+from mcp_hangar.infrastructure.transports.http1 import SOCKETS, HttpClient
 from mcp_hangar.infrastructure.transports.legacy_sse import LegacySseConnection
 from mcp_hangar.infrastructure.transports.streamable_http import StreamableHttpConnection
 
@@ -123,6 +123,8 @@ class RemoteLauncher:
                 proxy=proxy,
                 connect_timeout=launch.connect_timeout,
                 first_byte_timeout=launch.first_byte_timeout,
+                # Calls are bounded by `limits`; the sockets only have to suffice, for streams that listen, too.
+                sockets=SOCKETS + provider.limits.concurrency * provider.limits.instances,
             )
             # No await from here to the end: two launches at once must agree on one.
             # A changed declaration gets sockets of its own; the old ones go with their last user.

@@ -30,7 +30,7 @@ from mcp_hangar.infrastructure.transports.dial import DialError, Endpoint, dial
 MAX_HEAD: Final = 32 * 1024
 MAX_FIELDS: Final = 100
 _MAX_INTERIM: Final = 16
-_MAX_SOCKETS: Final = 256
+SOCKETS: Final = 256
 FRESH: Final = 0.05
 """Seconds a socket may have been idle and still be written to without asking the kernel whether it was closed."""
 _IDLE_TTL: Final = 4.0
@@ -407,7 +407,9 @@ class HttpClient:
         proxy: Endpoint | None = None,
         connect_timeout: float = 10.0,
         first_byte_timeout: float = 0.0,
+        sockets: int = SOCKETS,
     ) -> None:
+        """`sockets`: how many there may be at once."""
         self.provider = provider
         self.endpoint = endpoint
         self.idle: list[Channel] = []
@@ -417,6 +419,7 @@ class HttpClient:
         self._proxy = proxy
         self._connect_timeout = connect_timeout
         self._first_byte_timeout = first_byte_timeout
+        self._sockets = sockets
         self._dialling = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -441,8 +444,8 @@ class HttpClient:
 
     async def dial(self) -> Channel:
         """A new socket, whatever is in the pool. Raises `Unsent` with the facts `detail` and `fix`."""
-        if len(self.channels) + self._dialling >= _MAX_SOCKETS:
-            detail = f"All {_MAX_SOCKETS} connections to it are in use."
+        if len(self.channels) + self._dialling >= self._sockets:
+            detail = f"All {self._sockets} connections to it are in use."
             raise Unsent("provider_unreachable", provider=self.provider, detail=detail, fix="Try again later.")
         self._dialling += 1
         try:
