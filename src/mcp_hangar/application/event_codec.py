@@ -70,6 +70,7 @@ def _form(cls: type[Event]) -> _Form:
 _FORMS: Final = {cls: _form(cls) for cls in _TYPES.values()}
 _encode: Final = msgspec.json.Encoder().encode
 _NOTHING: Final = b""
+_INFO: Final = Severity.info
 
 
 class Codec:
@@ -98,49 +99,47 @@ class Codec:
 
     def encode(self, event: Event, seq: int, arguments_hash: str = "") -> Record:
         """`arguments_hash`: the hex digest of `hasher()`, where it was already made."""
-        form = _FORMS[type(event)]
+        tag, head, skip, has_arguments = _FORMS[type(event)]
         second, micros = divmod(int(event.at * 1e6 + 0.5), 1_000_000)
         millis = second * 1000 + micros // 1000
         if millis != self._millis:
             self._turn(second, millis)
         more, room = _NOTHING, _LONG_LINE
-        if form.has_arguments:
-            raw: bytes | msgspec.Raw = event.arguments  # type: ignore[attr-defined]  # has_arguments says so
-            if len(raw):
-                more = self._told(raw, arguments_hash)
-                room += len(more)
-                event = _without_arguments(event)
-        line = self._line(form, event, seq, micros, more)
-        if len(line) > room:
-            line = self._line(form, _each_text(event, lambda text: _clip(_printable(text))), seq, micros, more)
-        if not line.isascii() or b"\x7f" in line:
-            line = escape_controls(line.decode()).encode()
-        return Record(seq, form.tag, line)
-
-    def _line(self, form: _Form, event: Event, seq: int, micros: int, more: bytes) -> bytes:
+        if has_arguments and len(raw := event.arguments):  # type: ignore[attr-defined]  # has_arguments says so
+            more = self._told(raw, arguments_hash)
+            room += len(more)
+            event = copy(event)  # in C; `replace` reads each field
+            msgspec.structs.force_setattr(event, "arguments", _NOTHING)
         try:
             text = _encode(event)
         except UnicodeEncodeError:  # lone surrogates, as in names of files that are no UTF-8
             text = _encode(_each_text(event, _printable))
+        if len(text) > room:
+            text = _encode(_each_text(event, lambda each: _clip(_printable(each))))
         # Behind `at` (a number) may stand `version` and `severity` (a number and a word): the envelope's head has them.
-        start = text.find(b",", form.skip)
-        if event.version != 1:
+        start = text.find(b",", skip)
+        version, severity = event.version, b"info"
+        if version != 1:
             start = text.find(b",", start + 1)
-        if event.severity is not Severity.info:
+        if event.severity is not _INFO:
+            severity = event.severity.encode()
             start = text.find(b",", start + 1)
-        return b'%b%d,"id":"%b%03x%b%d,"at":"%b%06dZ","severity":"%b"%b%b}' % (
-            form.head,
-            event.version,
+        line = b'%b%d,"id":"%b%03x%b%d,"at":"%b%06dZ","severity":"%b"%b%b}' % (
+            head,
+            version,
             self._before,
             seq & 0xFFF,
             self._behind,
             seq,
             self._second_text,
             micros,
-            event.severity.encode(),
-            text[start:-1] if start > 0 else b"",
+            severity,
+            text[start:-1] if start > 0 else _NOTHING,
             more,
         )
+        if not line.isascii() or b"\x7f" in line:
+            line = escape_controls(line.decode()).encode()
+        return Record(seq, tag, line)
 
     def _told(self, raw: bytes | msgspec.Raw, digest: str) -> bytes:
         """What a record says of arguments: its last members."""
@@ -202,12 +201,6 @@ def _one_line(raw: bytes) -> msgspec.Raw:
 
 
 _BLANKS: Final = bytes.maketrans(b"\t\n\r", b"   ")
-
-
-def _without_arguments(event: Event) -> Event:
-    bare = copy(event)  # in C; `replace` reads each field
-    msgspec.structs.force_setattr(bare, "arguments", _NOTHING)
-    return bare
 
 
 def _each_text(event: Event, change: Callable[[str], str]) -> Event:
