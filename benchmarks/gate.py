@@ -34,10 +34,13 @@ WINDOWS: Final = 8
 SECONDS: Final = 1.2
 ATTEMPTS: Final = 2
 """A shape that seems too dear gets as many windows again, of both sides, before it is said to be."""
-SHAPES: Final = (Shape(in_flight=16), Shape(era="legacy", in_flight=16), Shape(request_bytes=LARGE, in_flight=16))
+SHAPES: Final = (Shape(in_flight=16), Shape(era="legacy", in_flight=16))
 """Enough in flight that the target never waits: what runs on a timer, and every wait for a turn on a busy machine,
 would be charged to the few calls of a slow closed loop. (With one in flight, a machine with fourteen others waiting
 showed 1.2x and 3.3x within a minute.)"""
+TOLD: Final = Shape(request_bytes=LARGE, in_flight=16)
+"""Shown, and judged by nobody: most of it is moving memory, the yardstick's in the kernel and ours in scanning and
+hashing, so its user ratio went from 2.1x to 2.8x within ten minutes of one machine."""
 COUNTED: Final = (Shape(), Shape(era="legacy"))
 """System calls are counted with these: the same wherever uvloop runs."""
 NICE: Final = -10
@@ -103,7 +106,7 @@ def fewer(measured: Measured, recorded: Measured) -> bool:
 # Measured
 
 
-def measure_shape(shape: Shape, recorded: Measured | None) -> float:
+def measure_shape(shape: Shape, recorded: Measured | None, *, judged: bool = True) -> float:
     """User CPU per call, over the yardstick's."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hangar-bench-")))
@@ -121,7 +124,7 @@ def measure_shape(shape: Shape, recorded: Measured | None) -> float:
             ours, theirs = best(taken["hangar"]), best(taken["yardstick"])
             ratio = ours.user_us / theirs.user_us
             _show(shape, ours, theirs)
-            seems_dear = recorded is None or list(_dearer({shape.name: ratio}, recorded.ratios))
+            seems_dear = judged and (recorded is None or list(_dearer({shape.name: ratio}, recorded.ratios)))
             if attempt == ATTEMPTS or not seems_dear:
                 return ratio
             print("once more, to be sure", flush=True)
@@ -154,8 +157,10 @@ def frames() -> int:
 
 
 def measure(recorded: Measured | None) -> Measured:
+    ratios = {shape.name: measure_shape(shape, recorded) for shape in SHAPES}
+    measure_shape(TOLD, recorded, judged=False)
     return Measured(
-        ratios={shape.name: measure_shape(shape, recorded) for shape in SHAPES},
+        ratios=ratios,
         syscalls={shape.name: counts for shape in COUNTED if (counts := count_syscalls(shape))},
         frames=frames(),
     )

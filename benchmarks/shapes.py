@@ -37,8 +37,7 @@ class Shape:
     stdio: bool = False
     """Whether the provider speaks over stdio."""
     traced: bool = False
-    """Whether the client sends a `traceparent` header. Hangar takes such a head for one that never comes again, and
-    reads it anew each time."""
+    """Whether the client sends a `traceparent` header."""
 
     @property
     def name(self) -> str:

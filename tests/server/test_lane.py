@@ -182,7 +182,8 @@ async def test_a_head_that_is_refused_is_never_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "traceparent: 00-0AF7651916CD43DD8448EB211C80319C-B7AD6B7169203331-01",
+        "traceparent: 01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
         "connection: close",
         "connection: upgrade",
         "expect: 100-continue",
@@ -197,6 +198,44 @@ async def test_a_head_that_will_not_come_again_or_says_more_is_not_remembered(tm
         async with asyncio.timeout(PATIENCE):
             await one.reader.readuntil(b"200 OK")
         assert house.endpoint.known == {}
+
+
+async def test_a_client_that_traces_takes_the_lane_and_each_call_keeps_its_own_trace(tmp_path: Path) -> None:
+    async with inside(tmp_path) as house, peer(house) as one:
+        content = body()
+        traces = [f"{number:032x}" for number in (1, 2, 3)]
+        for trace in traces:
+            line = f"traceparent: 00-{trace}-00000000000000ff-01"
+            one.send(head(line, f"content-length: {len(content)}") + content)
+            assert (await one.answer())[0] == 200
+        assert ours(one).turn is not None
+        assert list(house.endpoint.known) == [head(f"content-length: {len(content)}")]
+        admitted = await house.record("call.admitted")
+        assert [event["trace_id"] for event in admitted] == traces
+        sent = [call["params"]["_meta"]["traceparent"] for call in house.connection.calls()]
+        assert [trace[3:35] for trace in sent] == traces
+        one.send(request())  # without one it is the same head, and has a trace of its own
+        await one.answer()
+        assert (await house.record("call.admitted"))[-1]["trace_id"] not in traces
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("traceparent: 00-{0}-00000000000000ff-01", "traceparent: 00-{0}-00000000000000ff-01"),
+        ("traceparent: 00-{0}-00000000000000ff-01", "Traceparent: 00-{0}-00000000000000ff-01"),
+        ("x-other: 1\r\ntraceparent: 00-{0}-00000000000000ff-01 ",),
+        ("traceparent:00-{0}-00000000000000ff-01",),
+    ],
+)
+async def test_a_trace_that_is_written_in_any_other_way_takes_uvicorns(tmp_path: Path, lines: tuple[str, ...]) -> None:
+    async with inside(tmp_path) as house, peer(house) as one, peer(house) as other:
+        await warm(one)
+        content = body()
+        more = [line.format("0" * 31 + "1") for line in lines]
+        other.send(head(f"content-length: {len(content)}", *more) + content)
+        await other.answer()
+        assert ours(other).turn is None
 
 
 async def test_a_chunked_body_is_not_remembered(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final
 
 import msgspec
@@ -48,6 +49,18 @@ class Known(msgspec.Struct, frozen=True):
     """Bytes of its body."""
 
 
+_TRACE: Final = re.compile(rb"\r\ntraceparent: (00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})(?=\r\n)")
+
+
+def without_trace(raw: bytes) -> tuple[bytes, str]:
+    """A head without its `traceparent`, the one line that a client which traces writes anew each time; and its value.
+    As it came, if there is none, or one that is not exactly as W3C has it."""
+    found = _TRACE.search(raw)
+    if found is None:
+        return raw, ""
+    return raw[: found.start()] + raw[found.end() :], found[1].decode()
+
+
 class Heads:
     """`known` is looked up by the bytes of a whole head, by the lane. `token`: empty where everyone may come in."""
 
@@ -86,8 +99,13 @@ class Heads:
         """Keep what a head says by its bytes; `raw` is empty if they did not come in one piece. Only heads after which
         nothing but so many bytes of a body can come, and only those that are likely to come again."""
         fields = head.fields
-        if not 4 < len(raw) <= _MOST_HEAD or b"traceparent" in fields or scope.get("http_version") != "1.1":
+        if not 4 < len(raw) <= _MOST_HEAD or scope.get("http_version") != "1.1":
             return
+        if b"traceparent" in fields:
+            raw, trace = without_trace(raw)
+            if not trace:
+                return
+            head = msgspec.structs.replace(head, trace="")
         if _UNUSUAL.intersection(fields) or fields.get(b"connection", b"keep-alive").lower() != b"keep-alive":
             return
         length = fields.get(b"content-length")

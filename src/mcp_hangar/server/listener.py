@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import uvicorn
+from msgspec.structs import replace
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mcp_hangar.domain.errors import ConfigError, ConfigProblem
 from mcp_hangar.server.asgi import App, Send
-from mcp_hangar.server.http_head import Head, Known
+from mcp_hangar.server.http_head import Head, Known, without_trace
 
 STREAM_PATH = b"/api/v1/stream"
 STREAM_MESSAGE_BYTES = 16 * 1024
@@ -113,6 +114,8 @@ class HangarProtocol(HttpToolsProtocol):
             end = data.find(b"\r\n\r\n") + 4
             head = data[:end]
             known = self.known.get(head)
+            if known is None and b"\ntraceparent: " in head:
+                known = self._traced(head)
             if known is not None:
                 self.busy = True
                 self.rested = 0
@@ -138,6 +141,14 @@ class HangarProtocol(HttpToolsProtocol):
             self._refuse_head()
 
     # -- the lane
+
+    def _traced(self, head: bytes) -> Known | None:
+        """The known head that this one is but for its trace."""
+        bare, trace = without_trace(head)
+        known = self.known.get(bare) if trace else None
+        if known is None:
+            return None
+        return Known(replace(known.head, trace=trace), known.provider, known.length)
 
     def _take(self, known: Known, body: bytes) -> None:
         if self.turn is None:
