@@ -328,3 +328,40 @@ async def test_a_websocket_behind_a_request_that_is_being_answered_ends_the_conn
         assert await one.rest() == b""
         (end,) = await house.all_over()
         assert end["reason"] == "cancelled"
+
+
+def listening(id: int) -> bytes:
+    """A modern subscription, as a client opens it again after each break."""
+    params = {**json.loads(body())["params"], "notifications": {"toolsListChanged": True}}
+    del params["name"], params["arguments"]
+    content = json.dumps({"jsonrpc": "2.0", "id": id, "method": "subscriptions/listen", "params": params}).encode()
+    lines = head(f"content-length: {len(content)}").decode()
+    lines = lines.replace("mcp-method: tools/call", "mcp-method: subscriptions/listen")
+    return lines.replace("mcp-name: time__echo\r\n", "").encode() + content
+
+
+async def test_a_subscription_on_the_lane_ends_with_its_client_and_leaves_nothing(tmp_path: Path) -> None:
+    async with inside(tmp_path) as house:
+        for id in (1, 2, 3):
+            async with peer(house) as one:
+                one.send(listening(id))
+                async with asyncio.timeout(PATIENCE):
+                    await one.reader.readuntil(b"notifications/subscriptions/acknowledged")
+                assert (ours(one).turn is not None) == (id > 1), "the first one's head was not known"
+                assert len(house.endpoint.open_channels) == 1
+            await house.until(lambda: not house.endpoint.open_channels and not HangarProtocol.open_connections)
+            await house.until(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "lane"])
+
+
+async def test_a_subscription_on_the_lane_gets_its_result_when_hangar_stops(tmp_path: Path) -> None:
+    async with inside(tmp_path) as house, peer(house) as one, peer(house) as two:
+        for each in (one, two):
+            each.send(listening(7))
+            async with asyncio.timeout(PATIENCE):
+                await each.reader.readuntil(b"notifications/subscriptions/acknowledged")
+        assert ours(two).turn is not None
+        await house.house.stop(1)
+        for each in (one, two):
+            async with asyncio.timeout(PATIENCE):
+                rest = await each.reader.readuntil(b"0\r\n\r\n")
+            assert b'"id":7,"result"' in rest
